@@ -1,8 +1,7 @@
 """A table for rows of at most 8 bytes: a hash table, or a count for each possible row.
 
 In the hash table, each slot holds the row itself, as the key. It becomes an array of counts once
-that is no larger: a batch of LeNet-5's first layer, 115,000 rows of 20 bits with 74,000 distinct
-ones, is then counted in less than half of the time.
+that is no larger, which needs no hashing and no comparison.
 """
 
 import numpy as np

@@ -38,8 +38,8 @@ class BatchPlan:
     """What is done with all batches of a kind, if the rest is the same as well.
 
     On a GPU, small layers compute faster than the host finds out again what is to be done. On a CPU
-    the layers need its caches: each function of Python that a hook calls takes some microseconds
-    then, not some hundred nanoseconds. A plan has no tensor, stream or memory.
+    the layers have pushed all code of a hook out of its caches, so that less code takes less time.
+    A plan has no tensor, stream or memory.
 
     ``found``, ``inputs``: the neuron axis, and the number of the model's inputs. ``batches``,
     ``spatial_shape``: see RowsByInput.batches(). ``cause``: why it is not known which rows belong

@@ -243,10 +243,8 @@ class StateCaptureHook(PassPoint):
             return
         hook = self if number == 1 else self._of_call(number)
         try:
-            if planned is None or hook is not self:
-                is_kept = hook._capture(tensor, traced, inputs, sequences)
-            else:
-                is_kept = self._capture(tensor, traced, inputs, sequences, planned)
+            own_plan = planned if hook is self else None
+            is_kept = hook._capture(tensor, traced, inputs, sequences, own_plan)
         except (TypeError, ValueError) as error:
             error.add_note(f"while capturing {hook.name}")
             raise
