@@ -17,9 +17,9 @@ from torch.utils.checkpoint import checkpoint
 
 import tensorstate_gpu as ts
 from tensorstate_gpu._process import num_threads
-from tensorstate_gpu.bridges.pytorch import tensor_point
 from tensorstate_gpu.bridges.pytorch.batch_plan import _MOST_KINDS
 from tensorstate_gpu.cpu_fallback import threads
+from tests.support.planned_batches import note_unplanned
 
 NEURONS = 20
 
@@ -59,14 +59,7 @@ class Layer:
 @pytest.fixture
 def looked_at(monkeypatch):
     """The shapes of the batches that were not planned."""
-    shapes, rows_by_input = [], tensor_point.rows_by_input
-
-    def noted(tensor, *given):
-        shapes.append(tuple(tensor.shape))
-        return rows_by_input(tensor, *given)
-
-    monkeypatch.setattr(tensor_point, "rows_by_input", noted)
-    return shapes
+    return note_unplanned(monkeypatch)
 
 
 @pytest.fixture(params=["states", "counts"])

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.bridges.pytorch import tensor_point
 from tensorstate_gpu.bridges.pytorch.axis_flow import TracedAxes
 from tensorstate_gpu.bridges.pytorch.axis_flow.factors import batch, neuron, position
 from tensorstate_gpu.bridges.pytorch.axis_flow.graph_axes import _as_text
@@ -21,6 +20,7 @@ from tests.cuda.simulated import torch_cuda
 from tests.cuda.simulated.kernels import Loading
 from tests.cuda.simulated.memory import TORCH
 from tests.cuda.simulated.scheduler import GPU, Device
+from tests.support.planned_batches import note_unplanned
 
 torch = pytest.importorskip("torch")
 from torch.nn.utils.rnn import PackedSequence  # noqa: E402 (after the line that skips)
@@ -61,14 +61,7 @@ class Layer:
 @pytest.fixture
 def looked_at(monkeypatch):
     """The shapes of the batches that were not planned."""
-    shapes, rows_by_input = [], tensor_point.rows_by_input
-
-    def noted(tensor, *given):
-        shapes.append(tuple(tensor.shape))
-        return rows_by_input(tensor, *given)
-
-    monkeypatch.setattr(tensor_point, "rows_by_input", noted)
-    return shapes
+    return note_unplanned(monkeypatch)
 
 
 @pytest.fixture(params=["states", "counts"])
