@@ -26,10 +26,11 @@ class prefer_single_thread:
     """Use only the calling thread inside the block, unless there is a lot of work."""
 
     def __enter__(self) -> None:
+        self._before = min_bytes_per_thread()
         _this_thread.min_bytes = _MIN_BYTES_IN_FORWARD_PASS
 
     def __exit__(self, *_: object) -> None:
-        _this_thread.min_bytes = _MIN_BYTES
+        _this_thread.min_bytes = self._before
 
 
 def get_num_threads() -> int:

@@ -15,6 +15,13 @@ ROWS = 6000
 def _small_tables(monkeypatch):
     monkeypatch.setattr(module, "_MOST_IN_TABLES", 1000)
     monkeypatch.setattr(module, "_MOST_COLLECTED", 1 << 16)
+    monkeypatch.setattr(module, "_MOST_WAITING", 0)
+
+
+@pytest.fixture(params=[0, 2000, 1 << 14, 1 << 21])
+def waiting(request, monkeypatch):
+    """Bytes of small batches that wait to be counted together."""
+    monkeypatch.setattr(module, "_MOST_WAITING", request.param)
 
 
 def inputs(width):
@@ -46,6 +53,7 @@ def check(counter, rows, weights=None):
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("budget", [None, 1 << 18])
+@pytest.mark.usefixtures("waiting")
 def test_counts_are_those_of_the_oracle(width, budget):
     for rows in inputs(width):
         counter = Counter(width, budget)
@@ -57,6 +65,7 @@ def test_counts_are_those_of_the_oracle(width, budget):
 
 
 @pytest.mark.parametrize("width", [3, 16])
+@pytest.mark.usefixtures("waiting")
 def test_weights(width):
     rows = next(inputs(width))
     weights = np.random.default_rng(0).integers(1, 4, len(rows))
@@ -138,6 +147,7 @@ def test_tables_that_cannot_be_sorted_yet_are_kept(monkeypatch):
     check(counter, rows)
 
 
+@pytest.mark.usefixtures("waiting")
 def test_a_result_does_not_change_when_more_is_counted():
     rows = next(inputs(8))
     counter = Counter(8)

@@ -8,7 +8,7 @@ import pytest
 
 import tensorstate_gpu as ts
 from tensorstate_gpu import testing as oracle
-from tensorstate_gpu.cpu_fallback import counter
+from tensorstate_gpu.cpu_fallback import counter, running_counts
 from tensorstate_gpu.cpu_fallback.narrow_table import NarrowTable
 from tensorstate_gpu.cpu_fallback.wide_table import WideTable
 
@@ -41,6 +41,7 @@ class Memory:
 
 @pytest.fixture
 def memory(monkeypatch):
+    monkeypatch.setattr(running_counts, "_MOST_WAITING", 0)  # each batch is counted as it comes
     return Memory(monkeypatch)
 
 
@@ -96,6 +97,45 @@ def test_tables_of_threads_are_merged_completely_or_not_at_all(width, memory, mo
             assert running.total == sum(len(rows) for rows, _ in counted)
             assert_counts(running.result(), counted)
     assert 3 < raised < 12
+
+
+@pytest.mark.parametrize("width", [3, 9])
+def test_batches_that_wait_are_counted_beside_a_table_that_cannot_grow(width, memory, monkeypatch):
+    monkeypatch.setattr(running_counts, "_MOST_WAITING", 1 << 17)
+    running, counted = counter(width), []
+    for number in range(30):
+        rows = rows_of(600, width, 3000, seed=number)
+        running.add(rows)
+        counted.append((rows, np.ones(len(rows), np.int64)))
+        memory.left = 0
+    for allowed in (0, 0, 1000):
+        memory.left = allowed
+        assert_counts(running.result(), counted)
+    running.add(counted[0][0])
+    assert_counts(running.result(), [*counted, counted[0]])
+
+
+def test_batches_that_cannot_be_counted_wait_on(memory, monkeypatch):
+    monkeypatch.setattr(running_counts, "_MOST_WAITING", 1 << 17)
+    running, counted = counter(9), []
+    for number in range(8):
+        rows = rows_of(600, 9, 3000, seed=number)
+        running.add(rows)
+        counted.append((rows, np.ones(len(rows), np.int64)))
+
+    def no_memory(_):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(running_counts, "count", no_memory)
+        memory.left = 0
+        with pytest.raises(MemoryError):
+            running.add(rows)
+        with pytest.raises(MemoryError):
+            running.result()
+    assert running.total == 8 * 600
+    memory.left = 1000
+    assert_counts(running.result(), counted)
 
 
 @pytest.mark.parametrize("labelled", [True, False])
