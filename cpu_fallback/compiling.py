@@ -20,7 +20,8 @@ from typing import Any, ParamSpec, TypeVar
 
 import numba
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.core.ccallback import CFunc
 from numpy.typing import NDArray
 
 from tensorstate_gpu._arrays.firing_function import check_compiler
@@ -69,6 +70,7 @@ check_compiler()
 _CACHE = _can_cache()
 _HASH = _hash_of_sources()
 _kernels: list[Any] = []
+_c_functions: list[Any] = []
 _LOCK = "tensorstate_gpu.lock"  # a file in each folder of the cache
 
 
@@ -86,9 +88,25 @@ def inlined(function: Callable[_P, _R]) -> Callable[_P, _R]:
     return compiled
 
 
+def c_function(function: Callable[[Any], None]) -> int:
+    """Compile a function of an address to one that C can call, and return where it is.
+
+    It must not raise an exception that its caller has to know of.
+    """
+    compiled = CFunc(function, ((types.int64,), types.void), {}, {"nopython": True})
+    _c_functions.append(compiled)
+    _let_cache(compiled, function)
+    compiled.compile()
+    return int(compiled.address)
+
+
 def _register(dispatcher: Any, function: Callable[..., Any]) -> None:
-    """Let Numba cache a kernel, in files with the hash of all sources in their names."""
     _kernels.append(dispatcher)
+    _let_cache(dispatcher, function)
+
+
+def _let_cache(dispatcher: Any, function: Callable[..., Any]) -> None:
+    """Let Numba cache a kernel, in files with the hash of all sources in their names."""
     if _CACHE:
         name = function.__qualname__
         function.__qualname__ = f"{name}-{_HASH}"  # Numba takes the names of files from it
@@ -139,6 +157,7 @@ def read_only(array: NDArray[_T]) -> NDArray[_T]:
 def cache_use() -> tuple[int, int, set[Path]]:
     """Return how many kernels were loaded from the cache, how many compiled, and its folders."""
     used = [kernel.stats for kernel in _kernels]
-    loaded = sum(sum(stats.cache_hits.values()) for stats in used)
-    compiled = sum(sum(stats.cache_misses.values()) for stats in used)
+    found = sum(function.cache_hits for function in _c_functions)
+    loaded = sum(sum(stats.cache_hits.values()) for stats in used) + found
+    compiled = sum(sum(stats.cache_misses.values()) for stats in used) + len(_c_functions) - found
     return loaded, compiled, {Path(stats.cache_path) for stats in used if stats.cache_path}

@@ -154,12 +154,46 @@ def _prefetch(typing: object, address: Type) -> Declared:
     return types.none(address), code
 
 
+def _pointer_to(typing: object, address: Type) -> Declared:
+    """Return an address as a pointer, from which carray() makes an array."""
+
+    def code(context: Context, builder: Builder, signature: Signature, args: Values) -> Value:
+        return builder.inttoptr(args[0], cgutils.voidptr_t)
+
+    return types.voidptr(address), code
+
+
+def _call(typing: object, address: Type) -> Declared:
+    """Call a C function without arguments that returns an int."""
+
+    def code(context: Context, builder: Builder, signature: Signature, args: Values) -> Value:
+        kind = ir.FunctionType(ir.IntType(32), [])
+        result = builder.call(builder.inttoptr(args[0], kind.as_pointer()), [])
+        return builder.sext(result, _WORD)
+
+    return types.int64(address), code
+
+
+def _add_at(typing: object, address: Type, number: Type) -> Declared:
+    """Add a number to the one at an address, to which other threads may add at the same time."""
+
+    def code(context: Context, builder: Builder, signature: Signature, args: Values) -> Value:
+        pointer = builder.inttoptr(args[0], _WORD.as_pointer())
+        builder.atomic_rmw("add", pointer, args[1], "seq_cst")
+        return context.get_dummy_value()
+
+    return types.none(address, types.int64), code
+
+
 # The intrinsics, with their types inside kernels.
 count_ones: Callable[[np.uint64], np.uint64] = intrinsic(_count_ones)
 count_ones_64: Load = intrinsic(_count_ones_64)
 count_ones_of_words: Callable[[Int, Int], None] = intrinsic(_count_ones_of_words)
 fold_multiply: Callable[[np.uint64, np.uint64], np.uint64] = intrinsic(_fold_multiply)
 prefetch: Callable[[Int], None] = intrinsic(_prefetch)
+pointer_to: Callable[[Int], Any] = intrinsic(_pointer_to)
+call: Callable[[Int], np.int64] = intrinsic(_call)
+add_at: Callable[[Int, Int], None] = intrinsic(_add_at)
 
 
 @inlined

@@ -47,7 +47,7 @@ def compress(
 ) -> NDArray[np.uint8]:
     """Pack into uint8 of shape (states, row bytes); see the Backend protocol."""
     plan = plan_of(layout, firing)
-    packed = scratch_rows(plan.shape) if scratch else np.empty(plan.shape, np.uint8)
+    packed = scratch_rows(plan.shape)[0] if scratch else np.empty(plan.shape, np.uint8)
     plan.pack(states.address, packed, states)
     return packed
 
@@ -104,30 +104,41 @@ def _choose_kernel(
     outer = (*layout.outer_shape, *layout.outer_strides)
     numbers = np.array([layout.end, size, *runs, *outer], np.int64)
     if layout.neuron_stride != size or layout.neurons == 1:
-        return _pack_planes, numbers
+        return pack_planes, numbers
     without_gaps = layout.run_stride == layout.neurons * size and not layout.outer_shape
     if without_gaps and layout.neurons <= _FLAT_NEURONS and one_threshold:
-        return _pack_flat, numbers
-    return _pack_rows, numbers
+        return pack_flat, numbers
+    return pack_rows, numbers
 
 
-_thread_local = threading.local()  # .buffer: the result of this thread's last packing
+class _Scratch(threading.local):
+    """Memory for the result of this thread's last packing."""
+
+    def __init__(self) -> None:
+        self.make(1 << 20)
+
+    def make(self, size: int) -> None:
+        self.buffer = np.empty(size, np.uint8)
+        self.address = self.buffer.ctypes.data
+
+
+_scratch = _Scratch()
 _MAX_SCRATCH_BYTES = 1 << 26
 
 
-def scratch_rows(shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """Return memory of this thread that the next call overwrites.
+def scratch_rows(shape: tuple[int, int]) -> tuple[NDArray[np.uint8], int]:
+    """Return memory of this thread that the next call overwrites, and where it is.
 
     It is still in the cache, where new memory would push out what the framework needs next
     (`pytest benchmarks/cpu/bench_capture.py --benchmark-enable` shows it).
     """
     size = shape[0] * shape[1]
     if size > _MAX_SCRATCH_BYTES:
-        return np.empty(shape, np.uint8)
-    buffer: NDArray[np.uint8] | None = getattr(_thread_local, "buffer", None)
-    if buffer is None or len(buffer) < size:
-        buffer = _thread_local.buffer = np.empty(max(size, 1 << 20), np.uint8)
-    return buffer[:size].reshape(shape)
+        rows = np.empty(shape, np.uint8)
+        return rows, rows.ctypes.data
+    if len(_scratch.buffer) < size:
+        _scratch.make(size)
+    return _scratch.buffer[:size].reshape(shape), _scratch.address
 
 
 def _test_arguments(firing: FiringTest) -> tuple[Test, list[NDArray[Any]]]:
@@ -177,7 +188,7 @@ def _tail_mask(address: Int, end: Int, size: Int, test: Test, neuron: Int, count
 
 
 @kernel
-def _pack_flat(
+def pack_flat(
     address: Int, numbers: Ints, test: Test, packed: Bytes, start: Int, stop: Int
 ) -> None:
     """Pack contiguous rows of few neurons: 64 rows of n neurons are n words of bits."""
@@ -197,11 +208,11 @@ def _pack_flat(
             store_bytes(row & mask, target, width, last)
             target += width
         state += 64
-    _pack_rows(address, numbers, test, packed, state, stop)
+    pack_rows(address, numbers, test, packed, state, stop)
 
 
 @kernel
-def _pack_rows(
+def pack_rows(
     address: Int, numbers: Ints, test: Test, packed: Bytes, start: Int, stop: Int
 ) -> None:
     """Pack rows whose neurons are contiguous in memory: lanes run along the neurons."""
@@ -248,7 +259,7 @@ def _add_plane(
 
 
 @kernel
-def _pack_planes(
+def pack_planes(
     address: Int, numbers: Ints, test: Test, packed: Bytes, start: Int, stop: Int
 ) -> None:
     """Pack neurons that are apart in memory: lanes run along the positions, plane after plane.

@@ -9,6 +9,7 @@ from tensorstate_gpu._arrays.thresholds import FiringTest
 from tensorstate_gpu._process.num_threads import min_bytes_per_thread
 
 from .pack import Plan, plan_of, scratch_rows
+from .team import shared_plan
 
 _FEW_BYTES = 2 * min_bytes_per_thread()  # with less to do, a second thread is of no use
 
@@ -16,18 +17,20 @@ _FEW_BYTES = 2 * min_bytes_per_thread()  # with less to do, a second thread is o
 class Packer:
     """Packs tensors of torch with equal layouts and formats; see the Backend protocol."""
 
-    __slots__ = ("_plan", "is_small")
+    __slots__ = ("_plan", "_shared", "is_small")
 
     place = None
 
     def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+        self._plan, self._shared = plan, shared_plan(plan)
         rows, width = plan.shape
         self.is_small = max(plan.traffic, rows * (64 + width)) < _FEW_BYTES
 
     def pack(self, address: int, owner: object) -> NDArray[np.uint8]:
         plan = self._plan
-        packed = scratch_rows(plan.shape)
+        packed, target = scratch_rows(plan.shape)
+        if self._shared is not None and self._shared.pack(address, target):
+            return packed
         if self.is_small:
             plan.kernel(address, plan.numbers, plan.test, packed, 0, plan.shape[0])
         else:

@@ -7,16 +7,22 @@ a writable one. So these are real calls: what their kernels get is what users' c
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tensorstate_gpu._arrays.dlpack import borrow
+from tensorstate_gpu._arrays.layout import cached_plan
+from tensorstate_gpu._arrays.thresholds import firing_test
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._layers.counters import count_weighted
 from tensorstate_gpu._states.bits import popcount
 from tensorstate_gpu._states.packing import compress_states, decompress_states
 from tensorstate_gpu._states.sort_and_count import count_states, sort_states
 from tensorstate_gpu._states.state_counts import StateCounts
+from tensorstate_gpu.cpu_fallback.pack import plan_of
+from tensorstate_gpu.cpu_fallback.team import task_of
 from tensorstate_gpu.neurons.rates import firing_rates
 from tensorstate_gpu.neurons.synchrony import cofiring
 
@@ -50,6 +56,14 @@ def _packing() -> Iterator[tuple[str, Use]]:
             x = np.zeros(shape, given)
             call = partial(compress_states, x, neuron_axis=axis, threshold=thresholds)
             yield f"packing {given}, {name}", call
+        yield f"packing {given} by torch's threads, {name}", partial(_share, x, axis, threshold)
+
+
+def _share(x: NDArray[Any], neuron_axis: int, threshold: float) -> None:
+    """Compile what runs in threads of torch, which may not be installed."""
+    tensor = borrow(x, "states")
+    layout = cached_plan(tensor.shape, tensor.strides, tensor.element.size, neuron_axis)
+    task_of(plan_of(layout, firing_test(tensor.element, threshold, layout.neurons)))
 
 
 def _rows(width: int, distinct: int, count: int = _MANY) -> Rows:

@@ -60,3 +60,8 @@ def set_num_threads(threads: int | None) -> None:
     """
     global _chosen
     _chosen = None if threads is None else positive_integer(threads, "threads")
+
+
+def chosen_threads() -> int | None:
+    """Return what set_num_threads() was given last."""
+    return _chosen
