@@ -36,8 +36,8 @@ class Contender:
 
     def __init__(self, call: Call, rounds: int) -> None:
         self._call = call
-        first = self._time(1)  # compiles, starts threads, fills caches
-        again = min(first, self._time(1)) if first < LONGEST else first
+        first = self._time(1)  # compiles, starts threads, fills caches: also of slow rivals
+        again = min(first, self._time(1))
         self._warm_up = round(WARM_UP / again)
         self._repeat = max(1, round(SHORTEST / again))
         self._rounds = max(1, min(rounds, int(LONGEST / (again * self._repeat))))

@@ -62,6 +62,8 @@ def given_to(
     ``names``: of the positional arguments, as far as they are needed. ``may_load``: whether
     mappings are read; see tensors_of().
     """
+    if len(args) == 1 and not kwargs and isinstance(args[0], torch.Tensor):  # as most models are
+        return Given([(names[0] if names else "", args[0])], [])
     positional = [(names[i] if i < len(names) else "", value) for i, value in enumerate(args)]
     values = [*positional, *kwargs.items()]
     tensors = [(name, each) for name, value in values for each in tensors_of(value, may_load)]

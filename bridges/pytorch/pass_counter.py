@@ -173,7 +173,9 @@ class PassCounter(MarkingHook):
 
     def begin_at(self, args: Any, kwargs: Any, frame: FrameType) -> None:
         """Begin a pass. ``frame``: of the call of the model."""
-        tensor = first_tensor((args, kwargs))
+        tensor = args[0] if args else None
+        if not isinstance(tensor, torch.Tensor) or not tensor.ndim:  # as few models are given
+            tensor = first_tensor((args, kwargs))
         if is_real_pass(self.tensor if tensor is None else tensor):
             self.begin(None, frame)
 

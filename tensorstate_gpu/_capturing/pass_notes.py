@@ -52,7 +52,7 @@ class PassNotes:
     @property
     def inputs(self) -> int | None:
         """Number of inputs; None if nothing is said."""
-        return next((len(value) for value in self._given()), None)
+        return None if self is NO_NOTES else next((len(value) for value in self._given()), None)
 
     @property
     def of_instances(self) -> InstanceNotes:

@@ -56,8 +56,9 @@ def rows_of(batches, axis, threshold):
 
 
 def captured(batches, axis, threshold=0.0):
-    layer, hook = torch.nn.Identity(), ts.StateCaptureHook(
-        "layer", neuron_axis=axis, threshold=threshold
+    layer, hook = (
+        torch.nn.Identity(),
+        ts.StateCaptureHook("layer", neuron_axis=axis, threshold=threshold),
     )
     hook.attach(layer)
     for x in batches:

@@ -26,7 +26,7 @@ def calls_of_pass(layers, options):
 
 @pytest.mark.parametrize(
     ("options", "most"),
-    [({}, 46), ({"keep": "counts"}, 58), ({"keep": "counts", "groups": 4}, 91)],
+    [({}, 44), ({"keep": "counts"}, 48), ({"keep": "counts", "groups": 4}, 81)],
 )
 def test_of_each_layer(options, most):
     ours = [calls_of_pass(layers, options) - calls_of_pass(layers, None) for layers in (2, 4)]
