@@ -15,7 +15,7 @@ from tensorstate_gpu._arrays.thresholds import FiringTest
 from tensorstate_gpu._process.num_threads import min_bytes_per_thread
 
 from .compiling import inlined, kernel
-from .intrinsics import address_of, load_byte, load_word, store_byte, store_word
+from .intrinsics import address_of, load_byte, load_word, prefetch, store_byte, store_word
 from .kernel_types import Bytes, Int, Ints, Key, Test
 from .lanes import (
     add_plane_1,
@@ -40,6 +40,11 @@ _FLAT_NEURONS = 57
 # 128 x 128, because memory is fastest when it is read sequentially. Eight bytes for each position
 # still fit into the second-level cache.
 _BLOCK = 1 << 14
+
+# How far ahead numbers are fetched, in bytes. Hardware prefetchers stop at pages and wait while rows
+# are stored: on a Zen 5, one core packed 5.76 million rows of 20 float16 at 12 GB/s without, and at
+# 35 with this; from 6 to 16 KiB it makes no difference (`make bench ARGS="-k test_pack"`).
+_AHEAD = 10 << 10
 
 
 def compress(
@@ -167,6 +172,13 @@ def _outer_offset(numbers: Ints, index: Int) -> Int:
     return offset
 
 
+@inlined
+def _fetch(address: Int, size: Int) -> None:
+    """Fetch the lines that are read soon. Any address is harmless."""
+    for line in range(0, size, 64):
+        prefetch(address + _AHEAD + line)
+
+
 # Numba inlines the helpers of the inner loops. If that were left to LLVM, they would remain calls
 # that pass the test through memory, once for every few bits.
 @inlined
@@ -203,7 +215,13 @@ def pack_flat(
         first = address + state * row_bytes
         for word in range(neurons):
             store_word(firing_mask_64(first + 64 * word * size, test, 0), bits + 8 * word)
+        fetched = max(first, first + 64 * row_bytes - _AHEAD)  # not what the next rows read
         for place in range(0, 64 * neurons, neurons):
+            if row_bytes > 96:
+                _fetch(fetched, row_bytes)
+            else:  # of the few lines that are left out, one fetches its neighbour
+                prefetch(fetched + _AHEAD)
+            fetched += row_bytes
             row = load_word(bits + place // 8) >> np.uint64(place % 8)
             store_bytes(row & mask, target, width, last)
             target += width
@@ -230,6 +248,7 @@ def pack_rows(
         row = address + _outer_offset(numbers, outer) + position * run_stride
         for _ in range(count):
             for word in range(words):
+                _fetch(row + 64 * word * size, 64 * size)
                 mask = firing_mask_64(row + 64 * word * size, test, 64 * word)
                 store_word(mask, target + 8 * word)
             if tail:
@@ -249,6 +268,7 @@ def _add_plane(
     if stride == size:
         # `target` has 64 spare bytes: what a vector writes past `count` is never read.
         while count - done > 16 and address + (done + 64) * size <= end:
+            _fetch(address + done * size, 64 * size)
             add_plane_64(address + done * size, test, neuron, bit, target + done)
             done += 64
         while done < count and address + (done + 16) * size <= end:
