@@ -139,16 +139,20 @@ def _fold_multiply(typing: object, one: Type, other: Type) -> Declared:
     return types.uint64(types.uint64, types.uint64), code
 
 
+def emit_prefetch(builder: Builder, address: Value) -> None:
+    """Add the instructions that prefetch a cache line, inside an intrinsic."""
+    pointer, flag = _BYTE.as_pointer(), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [pointer, flag, flag, flag])
+    function = builder.module.declare_intrinsic("llvm.prefetch", [pointer], kind)
+    constants = [ir.Constant(flag, number) for number in (0, 3, 1)]
+    builder.call(function, [builder.inttoptr(address, pointer), *constants])
+
+
 def _prefetch(typing: object, address: Type) -> Declared:
     """Prefetch the cache line at ``address``. Any address is harmless."""
 
     def code(context: Context, builder: Builder, signature: Signature, args: Values) -> Value:
-        pointer = _BYTE.as_pointer()
-        flag = ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [pointer, flag, flag, flag])
-        function = builder.module.declare_intrinsic("llvm.prefetch", [pointer], kind)
-        constants = [ir.Constant(flag, number) for number in (0, 3, 1)]
-        builder.call(function, [builder.inttoptr(args[0], pointer), *constants])
+        emit_prefetch(builder, args[0])
         return context.get_dummy_value()
 
     return types.none(address), code

@@ -18,8 +18,8 @@ from numba.core.typing import Signature
 from numba.extending import intrinsic
 from numba.types import Type
 
-from .intrinsics import emit_load, emit_store
-from .kernel_types import AddBits, CountPairs, Declared, Int, Mask, Plane, Store, Values
+from .intrinsics import emit_load, emit_prefetch, emit_store
+from .kernel_types import AddBits, CountPairs, Declared, Int, Mask, Plane, Store, Test, Values
 
 widens_bits = platform.machine().lower() in ("x86_64", "amd64")  # see _bools()
 
@@ -122,6 +122,17 @@ def _make_add_plane(lanes: int) -> Plane:
         return types.none(*kinds), code
 
     return add_plane
+
+
+def _fetch_64(typing: object, address: Type, test: Type) -> Declared:
+    """Prefetch the lines of 64 numbers at ``address``. Any address is harmless."""
+
+    def code(context: Context, builder: Builder, signature: Signature, args: Values) -> Value:
+        for line in range(builder.extract_value(args[1], 0).type.width // 8):
+            emit_prefetch(builder, builder.add(args[0], ir.Constant(_WORD, 64 * line)))
+        return context.get_dummy_value()
+
+    return types.none(types.int64, test), code
 
 
 def _store_transposed(
@@ -238,6 +249,7 @@ def _make_count_differences(blocks: int) -> CountPairs:
 
 
 # The intrinsics, with their types inside kernels.
+fetch_64: Callable[[Int, Test], None] = intrinsic(_fetch_64)
 store_transposed: Callable[[Int, Int, Int, Int], None] = intrinsic(_store_transposed)
 firing_mask_1, firing_mask_8, firing_mask_16, firing_mask_32, firing_mask_64 = map(
     _make_firing_mask, (1, 8, 16, 32, 64)

@@ -21,6 +21,7 @@ from .lanes import (
     add_plane_1,
     add_plane_16,
     add_plane_64,
+    fetch_64,
     firing_mask_1,
     firing_mask_8,
     firing_mask_16,
@@ -172,13 +173,6 @@ def _outer_offset(numbers: Ints, index: Int) -> Int:
     return offset
 
 
-@inlined
-def _fetch(address: Int, size: Int) -> None:
-    """Fetch the lines that are read soon. Any address is harmless."""
-    for line in range(0, size, 64):
-        prefetch(address + _AHEAD + line)
-
-
 # Numba inlines the helpers of the inner loops. If that were left to LLVM, they would remain calls
 # that pass the test through memory, once for every few bits.
 @inlined
@@ -215,13 +209,13 @@ def pack_flat(
         first = address + state * row_bytes
         for word in range(neurons):
             store_word(firing_mask_64(first + 64 * word * size, test, 0), bits + 8 * word)
-        fetched = max(first, first + 64 * row_bytes - _AHEAD)  # not what the next rows read
+        ahead = first + max(_AHEAD, 64 * row_bytes)
         for place in range(0, 64 * neurons, neurons):
-            if row_bytes > 96:
-                _fetch(fetched, row_bytes)
-            else:  # of the few lines that are left out, one fetches its neighbour
-                prefetch(fetched + _AHEAD)
-            fetched += row_bytes
+            prefetch(ahead)
+            if row_bytes > 96:  # of shorter rows, few lines are left out
+                for line in range(64, row_bytes, 64):
+                    prefetch(ahead + line)
+            ahead += row_bytes
             row = load_word(bits + place // 8) >> np.uint64(place % 8)
             store_bytes(row & mask, target, width, last)
             target += width
@@ -248,7 +242,7 @@ def pack_rows(
         row = address + _outer_offset(numbers, outer) + position * run_stride
         for _ in range(count):
             for word in range(words):
-                _fetch(row + 64 * word * size, 64 * size)
+                fetch_64(row + 64 * word * size + _AHEAD, test)
                 mask = firing_mask_64(row + 64 * word * size, test, 64 * word)
                 store_word(mask, target + 8 * word)
             if tail:
@@ -268,7 +262,7 @@ def _add_plane(
     if stride == size:
         # `target` has 64 spare bytes: what a vector writes past `count` is never read.
         while count - done > 16 and address + (done + 64) * size <= end:
-            _fetch(address + done * size, 64 * size)
+            fetch_64(address + done * size + _AHEAD, test)
             add_plane_64(address + done * size, test, neuron, bit, target + done)
             done += 64
         while done < count and address + (done + 16) * size <= end:
