@@ -128,7 +128,9 @@ def _fetch_64(typing: object, address: Type, test: Type) -> Declared:
     """Prefetch the lines of 64 numbers at ``address``. Any address is harmless."""
 
     def code(context: Context, builder: Builder, signature: Signature, args: Values) -> Value:
-        for line in range(builder.extract_value(args[1], 0).type.width // 8):
+        number = builder.extract_value(args[1], 0).type
+        assert isinstance(number, ir.IntType)
+        for line in range(number.width // 8):
             emit_prefetch(builder, builder.add(args[0], ir.Constant(_WORD, 64 * line)))
         return context.get_dummy_value()
 

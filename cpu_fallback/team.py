@@ -115,7 +115,8 @@ def shared_plan(plan: Plan) -> SharedPlan | None:
 def task_of(plan: Plan) -> int:
     """Return the address of the C function by which each thread of a team does its part."""
     low, _, bias, *_ = plan.test
-    return _task(_KERNELS.index(plan.kernel), type(low), bias is not None)
+    key: Any = type(low)
+    return _task(_KERNELS.index(plan.kernel), key, bias is not None)
 
 
 @cache

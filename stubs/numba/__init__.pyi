@@ -1,7 +1,7 @@
 """Numba, as far as this package uses it: compiling a function keeps its types."""
 
 from collections.abc import Callable
-from typing import Generic, Literal, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from . import types as types
 from .core.typing import Signature
@@ -38,6 +38,7 @@ def njit(
     inline: Literal["never", "always"] = "never",
     error_model: Literal["python", "numpy"] = "python",
 ) -> _Jit: ...
+def carray(pointer: object, shape: tuple[Any, ...], dtype: type[Any]) -> Any: ...
 
 class _Config:
     DISABLE_JIT: int

@@ -14,3 +14,5 @@ boolean: Type
 int64: Type
 none: Type
 uint64: Type
+void: Type
+voidptr: Type
