@@ -87,6 +87,12 @@ def heading(results: Results) -> str:
     return f"{machine['processor']} ({machine['code for']}), at {commits}"
 
 
+def code_name(results: Results) -> str:
+    """What tells the processor from others in the columns of a table: its file is called so."""
+    name: str = results["machine"]["code for"]
+    return name
+
+
 def machines_of(results: Results) -> list[dict[str, Any]]:
     """What ran the cases: the machine that ran last, and others whose cases are kept."""
     machines = [results["machine"]]

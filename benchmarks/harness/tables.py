@@ -10,6 +10,7 @@ from typing import Any
 from benchmarks.harness.processors import (
     Results,
     all_results,
+    code_name,
     heading,
     machines_of,
     makers_without_results,
@@ -100,7 +101,7 @@ def table(kind: str, kept: list[Results]) -> str:
     if len(kept) == 1:
         rows = [headings]
     else:
-        rows = [[first, *(f"{heading(one)}: {words}" for one in kept for words in measures)]]
+        rows = [[first, *(f"{code_name(one)}: {words}" for one in kept for words in measures)]]
     rows.append(["---"] * len(rows[0]))
     for name in names:
         of, _, case = name.partition("[")

@@ -33,6 +33,12 @@ def test_of_each_layer(options, most):
     assert (ours[1] - ours[0]) / 2 <= most
 
 
+def test_of_a_pass():
+    """With which it begins and ends, beside those of its layers."""
+    ours = [calls_of_pass(layers, {}) - calls_of_pass(layers, None) for layers in (2, 4)]
+    assert 2 * ours[0] - ours[1] <= 65
+
+
 def test_of_the_operator_of_compiled_graphs_where_nothing_is_captured():
     model = torch.nn.Sequential(torch.nn.Linear(64, 64))
     with ts.capture(model, "Linear") as run:
