@@ -3,8 +3,11 @@
 In a forward pass, each processor has a part of a layer's output in its cache, and torch's threads
 spin until the next operator begins. A pool of our own would compete with them. If one thread packed
 everything, the others would wait for it, and a capture would cost the more, the more there are.
-With two, that is 0 to 2 % of a pass (`make bench ARGS="-k test_capture"`, with and without
-TENSORSTATE_NUM_THREADS=1).
+
+Two threads are left alone: on a quiet machine, a pass would gain 0 to 2 %, and where another program
+has one of two processors, each layer would wait until it gets that (hooks took 14 to 20 % of such
+passes, which took four times as long). With more, torch itself waits as often, and there is more to
+gain; that is arithmetic, for no machine with more processors has measured it.
 
 torch computes with OpenMP: its parallel loops call GOMP_parallel, the entry of GCC's library, which
 those of LLVM and Intel have as well. It runs a C function in all threads of the caller's team.
@@ -27,6 +30,7 @@ from .kernel_types import Int
 from .pack import Plan, pack_flat, pack_planes, pack_rows
 
 _LEAST_BYTES = 1 << 17  # for each thread: as much as torch itself gives one
+_LEAST_THREADS = 3
 _KERNELS = (pack_flat, pack_rows, pack_planes)
 
 _Data = ctypes.c_int64 * 5  # of one call: address, target, words of the plan, parts, rows done
@@ -95,7 +99,7 @@ class SharedPlan:
         """
         team = self._team
         parts = min(self._parts, team.size(), chosen_threads() or self._parts)
-        if parts == 1 or _is_forked:
+        if parts < _LEAST_THREADS or _is_forked:
             return False
         data = _Data(address, target, self._words.ctypes.data, parts, 0)
         # 0: in as many threads as torch uses. The library would end the others. Without the GIL.
@@ -108,7 +112,7 @@ class SharedPlan:
 def shared_plan(plan: Plan) -> SharedPlan | None:
     """Return how a team carries out a plan for torch; None if one thread does so as well."""
     parts = min(get_num_threads(), plan.traffic // _LEAST_BYTES)
-    team = find_team() if parts > 1 and not plan.tables else None
+    team = find_team() if parts >= _LEAST_THREADS and not plan.tables else None
     return None if team is None else SharedPlan(plan, team, parts)
 
 

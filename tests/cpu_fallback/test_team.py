@@ -33,7 +33,7 @@ def by_team(monkeypatch):
     return found
 
 
-@pytest.fixture(params=[2, 3, 8])
+@pytest.fixture(params=[3, 8])
 def threads(request):
     before = torch.get_num_threads()
     torch.set_num_threads(request.param)
@@ -116,22 +116,23 @@ def test_nothing_behind_the_last_row_is_read(threads):
     np.testing.assert_array_equal(captured([x] * 3, -1), rows_of([x] * 3, -1, 0))
 
 
+@pytest.mark.parametrize("fewer", [1, 2])
 @pytest.mark.parametrize("limit", [torch.set_num_threads, ts.set_num_threads])
-def test_one_thread_if_torch_or_the_user_wants_one(limit, by_team):
+def test_one_thread_packs_if_torch_or_the_user_wants_few(limit, fewer, by_team):
     batches = [batch((0, 64), torch.float32, 0)] * 3
-    ts.set_num_threads(2)
+    ts.set_num_threads(3)
     before = torch.get_num_threads()
-    torch.set_num_threads(2)
+    torch.set_num_threads(3)
     try:
         layer, hook = torch.nn.Identity(), ts.StateCaptureHook("layer", neuron_axis=-1)
         hook.attach(layer)
         for x in batches:
             layer(x)
         assert by_team == [True] * 2
-        limit(1)
+        limit(fewer)
         layer(batches[0])
         assert by_team == [True] * 2 + [False]
-        limit(2)
+        limit(3)
         layer(batches[0])
         assert by_team == [True] * 2 + [False, True]
         rows = rows_of([*batches, *batches[:2]], -1, 0)
@@ -177,8 +178,8 @@ def test_without_openmp_there_is_no_team(is_available, monkeypatch):
 
 CHILD = """
 import os, torch, tensorstate_gpu as ts
-torch.set_num_threads(2)
-ts.set_num_threads(2)
+torch.set_num_threads(3)
+ts.set_num_threads(3)
 layer, hook = torch.nn.Identity(), ts.StateCaptureHook("layer", neuron_axis=-1)
 hook.attach(layer)
 x = torch.randn(4096, 64)
