@@ -91,11 +91,11 @@ def _convolution(call: Call) -> Result:
 
 @rule("linear")
 def _linear(call: Call) -> Result:
-    weight = call.known(call.argument(1, "weight"))
-    if weight is None or len(weight) != 2:
+    weight = call.known(matrix := call.argument(1, "weight"))
+    if weight is None or len(weight) != 2 or call.is_weight(matrix):  # also of several, as in LoRA
         return _bilinear(call)
     # A product of two activations, such as a layer whose weights another layer computed.
-    return _product(call, call.input, call.argument(1, "weight").mT, (weight[1], weight[0]))
+    return _product(call, call.input, matrix.mT, (weight[1], weight[0]))
 
 
 @rule("bilinear")
