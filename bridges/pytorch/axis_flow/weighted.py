@@ -272,10 +272,14 @@ def _scaled_dot_product(call: Call) -> Result:
 
 
 def _keeps_neurons(call: Call) -> bool:
-    """Return whether a norm leaves neurons where they are: those with weights have their own."""
+    """Return whether a norm leaves neurons where they are: those with weights have their own.
+
+    Without weights and statistics it makes none, also where there are none (of scores).
+    """
     axes = call.input_axes
     weighted = any(map(call.is_weight, call.tensors[1:]))
-    return axes is not None and bool(neuron_places(axes)) and not weighted
+    has_neurons = axes is not None and bool(neuron_places(axes))
+    return len(call.tensors) == 1 or (has_neurons and not weighted)
 
 
 @rule(
