@@ -26,9 +26,9 @@ def scores(m, x):
 def test_a_norm_of_scores_makes_no_neurons_of_them(norm):
     model = Calls(scores, fc=nn.Linear(4, 9))
     model.norm = NORMS[norm]
-    with torch.no_grad(), ts.capture(model, "act") as run:
-        with pytest.warns(ts.errors.GuessedAxisWarning, match="lost at"):
-            model(images(3, 7, 4))
+    guessed = pytest.warns(ts.errors.GuessedAxisWarning, match="lost at")
+    with torch.no_grad(), ts.capture(model, "act") as run, guessed:
+        model(images(3, 7, 4))
     assert run["act"].axis_origin == "guess"
 
 
