@@ -1,6 +1,6 @@
 """PyTorch: follows through one forward pass which axes hold neurons, and which model inputs."""
 
-from . import sequences, sizes, weighted  # noqa: F401 (they register their rules)
+from . import sequences, sizes, weighted, writes  # noqa: F401 (they register their rules)
 from .across_graphs import note_captured
 from .graph_axes import TracedAxes, axes_in_graph, mark_input_in_graph, traced_axes
 from .known_axes import LOST_AT, ONE_NEURON, KnownAxes

@@ -23,7 +23,8 @@ class Call:
 
     ``known``: returns the axes of a tensor, or None. ``is_lost``: whether nothing is known of a
     tensor that was computed from neurons. ``is_weight``: whether a tensor is a parameter, or was
-    computed from parameters alone. ``tensors``: all that are read.
+    computed from parameters alone. ``has_lost_inputs``: whether it was computed from inputs, and is
+    not known to have them. ``tensors``: all that are read.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Call:
     known: Callable[[Any], Axes | None]
     is_lost: Callable[[Any], bool]
     is_weight: Callable[[Any], bool]
+    has_lost_inputs: Callable[[Any], bool]
     tensors: list[Tensor] = field(init=False)
 
     def __post_init__(self) -> None:

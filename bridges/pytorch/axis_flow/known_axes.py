@@ -12,6 +12,7 @@ from .calls import Call, axes_of_outputs, name_of, tensors_in
 from .factors import (
     BATCH,
     NEURON,
+    POSITION,
     Axes,
     batch,
     counts_inputs,
@@ -22,6 +23,7 @@ from .factors import (
     position,
     resized,
     size_of,
+    without,
 )
 from .listed_inputs import ListedInputs
 from .lost_neurons import ONE, lost_neurons
@@ -29,6 +31,7 @@ from .same_shape import rule_of
 from .sequences import forget_numbers, note_inverse, note_numbers
 from .views import axes_of_target
 from .weighted import takes_inputs_for_neurons, takes_inputs_for_steps, takes_one_sequence
+from .writes import after_write, indexed_axes
 
 # Functions that return no tensor, or none that is new; they are called most often.
 _IGNORED = {
@@ -88,9 +91,9 @@ class KnownAxes:
         name = self._inputs_lost_at.get(tensor)
         return f"inputs lost at {name}" if name else "computed from nothing that counts inputs"
 
-    def has_lost_inputs(self, tensor: Tensor) -> bool:
+    def has_lost_inputs(self, tensor: Any) -> bool:
         """Return whether a tensor was computed from inputs, and is not known to have them."""
-        return tensor in self._inputs_lost_at
+        return isinstance(tensor, Tensor) and tensor in self._inputs_lost_at
 
     def _comes_from_inputs(self, tensor: Tensor) -> bool:
         return counts_inputs(self.axes(tensor)) or self.has_lost_inputs(tensor)
@@ -166,7 +169,7 @@ class KnownAxes:
         outputs = list(result) if isinstance(result, (tuple, list)) else [result]
         if name in _IGNORED or not any(isinstance(output, Tensor) for output in outputs):
             return
-        known = (self.axes, self.is_lost, self.is_weight)
+        known = (self.axes, self.is_lost, self.is_weight, self.has_lost_inputs)
         call = Call(name, func, args, kwargs, outputs, *known)
         weights = (weakref.ref[Tensor](t) for t in call.tensors if isinstance(t, nn.Parameter))
         self.latest_weight = next(weights, self.latest_weight)
@@ -209,6 +212,8 @@ class KnownAxes:
         before = self._axes.get(output)  # of what is written in place
         if before is not None and (axes is None or neuron_places(before) != neuron_places(axes)):
             self._lose(output, call.name)
+        elif before is not None and axes is not None:
+            self._forget_what_was_moved(output, before, axes, call.name)
         if name is not None:
             self._lost_at[output] = name
         if axes is not None:
@@ -236,13 +241,33 @@ class KnownAxes:
         places = neuron_places(found or written or ())
         if self.is_lost(value) or (places and places != neuron_places(before)):
             self._lose(target, name)
+        elif isinstance(value, Tensor):
+            lost_inputs = self.has_lost_inputs(value)
+            indexed = indexed_axes(target.ndim, index)
+            after = after_write(before, indexed, value, written, lost_inputs)
+            self._forget_what_was_moved(target, before, after, name)
+
+    def _forget_what_was_moved(self, written: Tensor, before: Axes, after: Axes, name: str) -> None:
+        """Forget which inputs or positions rows are of, in all that share a tensor's memory."""
+        for kind in (BATCH, POSITION):
+            if not any(
+                has(x, kind) and not has(y, kind) for x, y in zip(before, after, strict=True)
+            ):
+                continue
+            for tensor in self._sharing_memory_with(written):
+                if kind == BATCH and counts_inputs(self._axes[tensor]):
+                    self._inputs_lost_at[tensor] = name
+                self._axes[tensor] = without(self._axes[tensor], kind)
 
     def _lose(self, written: Tensor, name: str) -> None:
         """Forget what is known of a tensor, and of all that share its memory."""
-        for tensor in list(self._axes.keys()):
-            if tensor is written or _memory(tensor) == _memory(written):
-                del self._axes[tensor]
-                self._lost_at[tensor] = name
+        for tensor in self._sharing_memory_with(written):
+            del self._axes[tensor]
+            self._lost_at[tensor] = name
+
+    def _sharing_memory_with(self, written: Tensor) -> list[Tensor]:
+        memory = _memory(written)
+        return [t for t in list(self._axes.keys()) if t is written or _memory(t) == memory]
 
 
 def _part_here(tensor: Tensor) -> Tensor | None:

@@ -17,7 +17,6 @@ from .factors import (
     in_parts,
     join,
     neuron,
-    neuron_places,
     of_same_inputs,
     one_part,
     other,
@@ -57,23 +56,6 @@ def _gathered(call: Call) -> Result:
     return tuple(
         selected(call, axis, size) if i == dim else resized(axis, size)
         for i, (axis, size) in enumerate(zip(axes, call.shape, strict=True))
-    )
-
-
-@rule("index_add scatter_add index_copy scatter scatter_reduce index_put masked_scatter")
-def _scattered(call: Call) -> Result:
-    """Into a tensor of which nothing is known, whole axes come from what is written."""
-    axes, dim = call.input_axes, call.argument(1, "dim")
-    source = call.argument(3 if isinstance(dim, int) else 2, "source", "src", "values")
-    written = call.known(source)
-    if axes is not None:
-        elsewhere = written is not None and neuron_places(written) != neuron_places(axes)
-        return None if elsewhere or call.is_lost(source) else axes
-    if written is None or not isinstance(dim, int) or source.ndim != call.out.ndim:
-        return None
-    return tuple(
-        other(size) if i == dim % len(written) else resized(axis, size)
-        for i, (axis, size) in enumerate(zip(written, call.shape, strict=True))
     )
 
 

@@ -91,11 +91,11 @@ def _convolution(call: Call) -> Result:
 
 @rule("linear")
 def _linear(call: Call) -> Result:
-    weight = call.known(call.argument(1, "weight"))
-    if weight is None or len(weight) != 2:
+    weight = call.known(matrix := call.argument(1, "weight"))
+    if weight is None or len(weight) != 2 or call.is_weight(matrix):  # also of several, as in LoRA
         return _bilinear(call)
     # A product of two activations, such as a layer whose weights another layer computed.
-    return _product(call, call.input, call.argument(1, "weight").mT, (weight[1], weight[0]))
+    return _product(call, call.input, matrix.mT, (weight[1], weight[0]))
 
 
 @rule("bilinear")
@@ -272,10 +272,14 @@ def _scaled_dot_product(call: Call) -> Result:
 
 
 def _keeps_neurons(call: Call) -> bool:
-    """Return whether a norm leaves neurons where they are: those with weights have their own."""
+    """Return whether a norm leaves neurons where they are: those with weights have their own.
+
+    Without weights and statistics it makes none, also where there are none (of scores).
+    """
     axes = call.input_axes
     weighted = any(map(call.is_weight, call.tensors[1:]))
-    return axes is not None and bool(neuron_places(axes)) and not weighted
+    has_neurons = axes is not None and bool(neuron_places(axes))
+    return len(call.tensors) == 1 or (has_neurons and not weighted)
 
 
 @rule(
