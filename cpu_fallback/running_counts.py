@@ -14,6 +14,7 @@ from contextlib import suppress
 import numpy as np
 from numpy.typing import NDArray
 
+from tensorstate_gpu._process.interrupts import deferred_interrupts
 from tensorstate_gpu._process.num_threads import prefer_single_thread
 
 from .count import count, new_table
@@ -32,7 +33,8 @@ class Counter:
     """Running counts of packed states; see the Backend protocol. Not thread-safe.
 
     ``budget``: the bytes that it should not exceed. It never refuses rows: see is_full. Without a
-    budget, collected rows take less memory than the distinct ones do.
+    budget, rows that wait take up to _MOST_WAITING bytes, and those collected to be sorted less
+    memory than the distinct ones do.
     """
 
     def __init__(self, row_bytes: int, budget: int | None = None) -> None:
@@ -119,12 +121,14 @@ class Counter:
     def _count_collected(self) -> None:
         if not self._filled:
             return
-        rows = self._collected[: self._filled]
-        if self._is_sorting:
-            self._push(count(rows))
-        else:
-            self._count_waiting(rows)
-        self._filled = 0
+        # Interrupted, for example while somebody reads, rows could be counted and wait on.
+        with deferred_interrupts():
+            rows = self._collected[: self._filled]
+            if self._is_sorting:
+                self._push(count(rows))
+            else:
+                self._count_waiting(rows)
+            self._filled = 0
 
     def _count_waiting(self, rows: NDArray[np.uint8]) -> None:
         """Count rows in a table, or beside it if there is no memory to make that larger."""

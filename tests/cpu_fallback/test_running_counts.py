@@ -1,5 +1,8 @@
 """Running counts that outgrow their table: collected, sorted in batches, and merged."""
 
+import signal
+import sys
+
 import numpy as np
 import pytest
 
@@ -187,3 +190,44 @@ def test_a_cleared_counter_goes_on_sorting():
         assert bool(len(counter._tables[0])) != sorting
         check(counter, rows[:20])
         counter.clear()
+
+
+def interrupted(act, step):
+    """Call a function with a Ctrl-C at a line of the code that counts; return whether it came."""
+    lines = 0
+
+    def trace(frame, event, _):
+        nonlocal lines
+        if "cpu_fallback" not in frame.f_code.co_filename:
+            return None
+        lines += event == "line"
+        if event == "line" and lines == step:
+            signal.raise_signal(signal.SIGINT)
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        act()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.settrace(before)
+    return lines >= step
+
+
+@pytest.mark.parametrize("width", [3, 9])
+@pytest.mark.parametrize("few", [True, False])
+def test_reading_that_is_interrupted_counts_no_row_twice(width, few, monkeypatch):
+    """Rows that wait for a table, and those collected to be sorted."""
+    monkeypatch.setattr(module, "_MOST_WAITING", 1 << 21)
+    rows = list(inputs(width))[1 if few else 0][:1500]
+    for step in range(1, 1000):
+        counter = Counter(width)
+        for start in range(0, 1500, 300):
+            counter.add(rows[start : start + 300])
+        came = interrupted(counter.result, step)
+        check(counter, rows)
+        if not came:
+            break
+    assert 20 < step < 999

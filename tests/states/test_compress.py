@@ -126,9 +126,7 @@ def test_every_format_in_every_layout(element, layout):
             check(given_as(bits, element), bits, element, axis)
 
 
-@given(st.data())
-@settings(max_examples=400, deadline=None)
-def test_random_arrays(data):
+def check_random_array(data):
     drawn = data.draw(oracle.activations())
     lowest = 0.0 if drawn.element.endswith("fnuz") else None
     number = st.sampled_from([0, 0.0, 0.5, 1e-40, INF, 2**64]) | st.floats(lowest, allow_nan=False)
@@ -141,6 +139,19 @@ def test_random_arrays(data):
     if drawn.element in NUMPY_ELEMENTS:
         check(drawn.array, *arguments)
     assert np.array_equal(drawn.bits, before)
+
+
+@given(st.data())
+@settings(max_examples=120, deadline=None)
+def test_random_arrays(data):
+    check_random_array(data)
+
+
+@pytest.mark.long
+@given(st.data())
+@settings(max_examples=1000, deadline=None)
+def test_more_random_arrays(data):
+    check_random_array(data)
 
 
 @pytest.mark.parametrize("element", ELEMENTS)

@@ -11,6 +11,7 @@ import pytest
 import tensorstate_gpu as ts
 from tensorstate_gpu._layers import kept_counters, run_counters
 from tensorstate_gpu._process.memory_limit import working_memory
+from tensorstate_gpu._states import sorted_runs
 from tensorstate_gpu._states.sorted_runs import (
     MemoryRun,
     RowsBehindPrefix,
@@ -24,10 +25,16 @@ from tests.support.points import new_point, rows_of
 from tests.support.runs_on_disk import BUDGET, small_runs  # noqa: F401
 from tests.support.thread_ranks import on_ranks, ranks_are_given  # noqa: F401
 
-pytestmark = pytest.mark.usefixtures("small_runs")
+pytestmark = pytest.mark.usefixtures("small_runs", "fewer_blocks")
 
 ROWS = rows_of(4000, neurons=20)[np.arange(4000) % 2500]  # some come again
 LABELS = np.array([7, -5, 3, 20_000])[np.arange(4000) // 11 % 4]
+
+
+@pytest.fixture
+def fewer_blocks(small_runs, monkeypatch):  # noqa: F811
+    """Each label and group has blocks of its own: these need not be the smallest, too."""
+    monkeypatch.setattr(sorted_runs, "_BLOCK_BYTES", 1 << 10)
 
 
 @pytest.fixture(params=["rows", "counts", "capture", "taken back"])
@@ -74,8 +81,8 @@ def expected():
 @pytest.fixture
 def little_memory(monkeypatch):
     monkeypatch.setattr("tensorstate_gpu._process.memory_limit.LEAST", 1)
-    monkeypatch.setattr(run_counters.RunCounters, "_budget", BUDGET // 2)
-    ts.set_memory_limit(BUDGET // 4)
+    monkeypatch.setattr(run_counters.RunCounters, "_budget", BUDGET)
+    ts.set_memory_limit(BUDGET // 2)
 
 
 def size_of(grouped):
@@ -218,6 +225,8 @@ def test_counts_in_temporary_files_say_how_they_can_be_kept(layer, little_memory
 
 
 def test_ranks_with_more_than_memory_are_told_of_stores(tmp_path, little_memory):
+    ts.set_memory_limit(BUDGET // 4)  # without labels and groups, the counts are smaller
+
     def sync(ranks):
         with ts.Store(tmp_path / f"{ranks.rank}.zarr", "x") as store:
             point = new_point(store, neurons=20, keep="counts")
@@ -251,10 +260,10 @@ def test_reading_each_label_and_group_decodes_each_byte_once_or_twice(
 
 def test_groups_of_all_labels_are_counted_in_the_share_of_reading(monkeypatch):
     monkeypatch.setattr("tensorstate_gpu._process.memory_limit.LEAST", 1)
-    monkeypatch.setattr(run_counters.RunCounters, "_budget", BUDGET // 2)
+    monkeypatch.setattr(run_counters.RunCounters, "_budget", BUDGET)
     kept, budgets = kept_counters.KeptCounters(3, 8), []
     kept.add(ROWS, LABELS, np.arange(4000) % 8)
-    ts.set_memory_limit(BUDGET // 4)
+    ts.set_memory_limit(BUDGET // 2)
     new = run_counters.ExternalCounter
     monkeypatch.setattr(
         run_counters, "ExternalCounter", lambda *given: budgets.append(given[1]) or new(*given)
