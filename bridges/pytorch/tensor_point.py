@@ -352,7 +352,10 @@ class TensorPoint(CapturePoint):
             if (other := next(known, None)) is not None:
                 found = found.as_elsewhere(other)
             elif others:
-                found = replace(found, axis=others[0].axis)
+                # A rule is none if batches with more entries show that the axis is a guess.
+                is_guess = GUESS in {each.origin for each in others}
+                origin = GUESS if is_guess else found.origin
+                found = replace(found, axis=others[0].axis, origin=origin)
         if found.origin in (LAYER, FLOW):
             guessed = (each.axis for each in others if each.origin in (RULE, GUESS))
             return replace(found, moved=any(axis != found.axis for axis in guessed))

@@ -79,6 +79,7 @@ LAYOUTS = {
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int8, torch.uint8]
 
 
+@pytest.mark.parametrize("threads", [3], indirect=True)
 @pytest.mark.parametrize("threshold", [0.0, -1.0])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(("shape", "axis"), LAYOUTS.values(), ids=LAYOUTS)

@@ -23,7 +23,7 @@ from tests.support.store_runs import (
 
 def recorded(path, durability, monkeypatch):
     """The operations of a whole capture; ("returned", instances) where a commit had returned."""
-    system = RecordingSystem()
+    system = RecordingSystem(path)
     monkeypatch.setattr(Folder, "system", system)
     told = lambda done: system.operations.append(("returned", done))  # noqa: E731
     Capture(path, durability, returned=told).run()
@@ -83,7 +83,7 @@ def test_a_rewound_store_after_a_power_cut(every, quick_path, tmp_path, monkeypa
     path, whole = quick_path, tmp_path / "whole"
     Capture(path, "power").run()
     shutil.copytree(path, whole)
-    system = RecordingSystem()
+    system = RecordingSystem(path)
     monkeypatch.setattr(Folder, "system", system)
     store_runs.rewind(path, "power")
     monkeypatch.undo()

@@ -31,35 +31,43 @@ class Change:
 
 
 class RecordingSystem(FileSystemCalls):
-    """Does what it is told, and keeps a list of it."""
+    """Does what it is told, and keeps a list of it.
 
-    def __init__(self):
+    Of all stores that are open, it lists what happens at ``path``, inside it, and around it.
+    """
+
+    def __init__(self, path):
+        self._path = path
         self.operations = []
+
+    def _note(self, operation, path, *arguments):
+        if path.is_relative_to(self._path) or self._path.is_relative_to(path):
+            self.operations.append((operation, path, *arguments))
 
     def write(self, path, parts):
         super().write(path, parts)
-        self.operations.append(("write", path, b"".join(parts)))
+        self._note("write", path, b"".join(parts))
 
     def fsync(self, path):
         super().fsync(path)
-        self.operations.append(("fsync", path))
+        self._note("fsync", path)
 
     def replace(self, source, target):
         super().replace(source, target)
-        self.operations.append(("replace", source, target))
+        self._note("replace", source, target)
 
     def mkdir(self, path):
         super().mkdir(path)
-        self.operations.append(("mkdir", path))
+        self._note("mkdir", path)
 
     def unlink(self, path):
         if path.exists():
-            self.operations.append(("unlink", path))
+            self._note("unlink", path)
         super().unlink(path)
 
     def rmdir(self, path):
         super().rmdir(path)
-        self.operations.append(("rmdir", path))
+        self._note("rmdir", path)
 
 
 class Disk:

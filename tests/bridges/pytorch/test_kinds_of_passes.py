@@ -318,3 +318,27 @@ def test_bags_of_words_are_inputs_as_their_labels_tell():
     assert run.instance_count == 3
     assert {label: each.total for label, each in run["fc"].counts_by().items()} == {0: 1, 1: 2}
     np.testing.assert_array_equal(run["act"].raw_states, expected_rows(output))
+
+
+class Contrast(nn.Module):
+    """As many logits as there are inputs: a layer without a fixed number of neurons."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc, self.logits = nn.Linear(5, 7), nn.Identity()
+
+    def forward(self, x):
+        h = self.fc(x)
+        return self.logits(h @ h.T)
+
+
+@pytest.mark.parametrize("sizes", [(4, 4, 1), (1, 4, 4), (4, 1, 4), (4, 4, 3)], ids=str)
+@pytest.mark.filterwarnings("ignore:.*neuron")
+def test_a_batch_of_one_input_with_another_number_of_neurons_is_left_out(sizes):
+    model = Contrast()
+    with ts.capture(model, "*") as run, torch.no_grad():
+        for size in sizes:
+            model(torch.randn(size, 5))
+    layer = run["logits_post_states"]
+    assert layer.neurons == sizes[0]
+    assert layer.state_count == sum(size for size in sizes if size == sizes[0])
