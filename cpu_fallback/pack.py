@@ -124,8 +124,8 @@ class _Scratch(threading.local):
         self.make(1 << 20)
 
     def make(self, size: int) -> None:
-        self.buffer = np.empty(size, np.uint8)
-        self.address = self.buffer.ctypes.data
+        buffer = np.empty(size, np.uint8)
+        self.place = buffer, buffer.ctypes.data  # at once: Ctrl-C must not come in between
 
 
 _scratch = _Scratch()
@@ -142,9 +142,10 @@ def scratch_rows(shape: tuple[int, int]) -> tuple[NDArray[np.uint8], int]:
     if size > _MAX_SCRATCH_BYTES:
         rows = np.empty(shape, np.uint8)
         return rows, rows.ctypes.data
-    if len(_scratch.buffer) < size:
+    if len(_scratch.place[0]) < size:
         _scratch.make(size)
-    return _scratch.buffer[:size].reshape(shape), _scratch.address
+    buffer, address = _scratch.place
+    return buffer[:size].reshape(shape), address
 
 
 def _test_arguments(firing: FiringTest) -> tuple[Test, list[NDArray[Any]]]:

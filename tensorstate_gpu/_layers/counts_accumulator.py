@@ -37,7 +37,9 @@ class FixedCounts(NamedTuple):
 
 
 class CountsAccumulator(Accumulator):
-    """Keeps only running counts, one histogram per label. Distinct states bound its memory.
+    """Keeps only running counts, one histogram per label.
+
+    Distinct states bound its memory, but for batches that wait to be counted: on CPUs up to 2 MiB.
 
     ``groups``: for how many groups of instances each is kept; None for no groups.
     ``first``: the number of the first instance, which decides its group where it has no unit.

@@ -1,14 +1,12 @@
 """Running counts that outgrow their table: collected, sorted in batches, and merged."""
 
-import signal
-import sys
-
 import numpy as np
 import pytest
 
 from tensorstate_gpu import testing
 from tensorstate_gpu.cpu_fallback import running_counts as module
 from tensorstate_gpu.cpu_fallback.running_counts import Counter
+from tests.support.interrupting import interrupted
 
 WIDTHS = [1, 3, 8, 9, 64, 300]
 ROWS = 6000
@@ -190,30 +188,6 @@ def test_a_cleared_counter_goes_on_sorting():
         assert bool(len(counter._tables[0])) != sorting
         check(counter, rows[:20])
         counter.clear()
-
-
-def interrupted(act, step):
-    """Call a function with a Ctrl-C at a line of the code that counts; return whether it came."""
-    lines = 0
-
-    def trace(frame, event, _):
-        nonlocal lines
-        if "cpu_fallback" not in frame.f_code.co_filename:
-            return None
-        lines += event == "line"
-        if event == "line" and lines == step:
-            signal.raise_signal(signal.SIGINT)
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        act()
-    except KeyboardInterrupt:
-        pass
-    finally:
-        sys.settrace(before)
-    return lines >= step
 
 
 @pytest.mark.parametrize("width", [3, 9])
