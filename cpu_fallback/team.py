@@ -4,10 +4,10 @@ In a forward pass, each processor has a part of a layer's output in its cache, a
 spin until the next operator begins. A pool of our own would compete with them. If one thread packed
 everything, the others would wait for it, and a capture would cost the more, the more there are.
 
-Two threads are left alone: on a quiet machine, a pass would gain 0 to 2 %, and where another program
-has one of two processors, each layer would wait until it gets that (hooks took 14 to 20 % of such
-passes, which took four times as long). With more, torch itself waits as often, and there is more to
-gain; that is arithmetic, for no machine with more processors has measured it.
+Two threads are left alone. On a quiet machine, a pass would gain 0 to 2 %. Where another program
+has one of two processors, each layer would wait for it: hooks took 14 to 20 % of such passes, which
+took four times as long themselves. More threads have more to gain: that is arithmetic, for no
+machine with more processors has measured it.
 
 torch computes with OpenMP: its parallel loops call GOMP_parallel, the entry of GCC's library, which
 those of LLVM and Intel have as well. It runs a C function in all threads of the caller's team.
