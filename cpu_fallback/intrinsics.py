@@ -167,7 +167,7 @@ def _pointer_to(typing: object, address: Type) -> Declared:
     return types.voidptr(address), code
 
 
-def _call(typing: object, address: Type) -> Declared:
+def _call_for_int(typing: object, address: Type) -> Declared:
     """Call a C function without arguments that returns an int."""
 
     def code(context: Context, builder: Builder, signature: Signature, args: Values) -> Value:
@@ -196,7 +196,7 @@ count_ones_of_words: Callable[[Int, Int], None] = intrinsic(_count_ones_of_words
 fold_multiply: Callable[[np.uint64, np.uint64], np.uint64] = intrinsic(_fold_multiply)
 prefetch: Callable[[Int], None] = intrinsic(_prefetch)
 pointer_to: Callable[[Int], Any] = intrinsic(_pointer_to)
-call: Callable[[Int], np.int64] = intrinsic(_call)
+call_for_int: Callable[[Int], np.int64] = intrinsic(_call_for_int)
 add_at: Callable[[Int, Int], None] = intrinsic(_add_at)
 
 

@@ -4,10 +4,9 @@ In a forward pass, each processor has a part of a layer's output in its cache, a
 spin until the next operator begins. A pool of our own would compete with them. If one thread packed
 everything, the others would wait for it, and a capture would cost the more, the more there are.
 
-Two threads are left alone. On a quiet machine, a pass would gain 0 to 2 %. Where another program
-has one of two processors, each layer would wait for it: hooks took 14 to 20 % of such passes, which
-took four times as long themselves. More threads have more to gain: that is arithmetic, for no
-machine with more processors has measured it.
+Two threads are left alone: a pass gained less than the spread of `make bench ARGS="-k test_capture"`,
+and when another program had one of two processors for a time, each layer waited for it. More
+threads have more to gain: that is arithmetic, for no machine with more processors has measured it.
 
 torch computes with OpenMP: its parallel loops call GOMP_parallel, the entry of GCC's library, which
 those of LLVM and Intel have as well. It runs a C function in all threads of the caller's team.
@@ -25,7 +24,7 @@ from numba import carray
 from tensorstate_gpu._process.num_threads import chosen_threads, get_num_threads
 
 from .compiling import c_function
-from .intrinsics import add_at, call, pointer_to
+from .intrinsics import add_at, call_for_int, pointer_to
 from .kernel_types import Int
 from .pack import Plan, pack_flat, pack_planes, pack_rows
 
@@ -133,8 +132,8 @@ def _task(kernel: int, key: Any, is_transformed: bool) -> int:
     def pack_part(data: Int) -> None:
         address, target, plan, most, _ = carray(pointer_to(data), (5,), np.int64)
         words = carray(pointer_to(plan), (_PLAN_WORDS,), np.int64)
-        rows, width, number = words[2], words[3], call(words[8])
-        parts = min(most, call(words[9]))
+        rows, width, number = words[2], words[3], call_for_int(words[8])
+        parts = min(most, call_for_int(words[9]))
         if number >= parts:
             return
         numbers = carray(pointer_to(words[0]), (words[1],), np.int64)
