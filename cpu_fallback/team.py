@@ -4,9 +4,9 @@ In a forward pass, each processor has a part of a layer's output in its cache, a
 spin until the next operator begins. A pool of our own would compete with them. If one thread packed
 everything, the others would wait for it, and a capture would cost the more, the more there are.
 
-Two threads are left alone: a pass gained less than the spread of `make bench ARGS="-k capture"`, and
-when another program had one of two processors for a time, each layer waited for it. More threads
-have more to gain: that is arithmetic, for no machine with more processors has measured it.
+Two threads are left alone: a pass gained less than the spread of `make bench ARGS="-k capture"`,
+and when another program had one of two processors for a time, each layer waited for it. More
+threads have more to gain: that is arithmetic, for no machine with more processors has measured it.
 
 torch computes with OpenMP: its parallel loops call GOMP_parallel, the entry of GCC's library, which
 those of LLVM and Intel have as well. It runs a C function in all threads of the caller's team.
