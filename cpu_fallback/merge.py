@@ -2,15 +2,15 @@
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from itertools import repeat
+from itertools import pairwise, repeat
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import in_cache
+from . import in_cache, numpy_sort
 from .buckets import split_buckets, to_buckets
 from .compiling import kernel, read_only
-from .intrinsics import address_of
+from .intrinsics import address_of, store_word
 from .kernel_types import Bytes, Int, Ints, Words
 from .radix import sort_buckets
 from .sort import gather_rows, parts_to_sort, run_bounds, sort_ranges
@@ -20,16 +20,16 @@ from .words import compare_rows, copy_row, row_word, store_bytes
 # Distinct rows in order (distinct, bytes), and their int64 counts.
 Histogram = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
-# Narrow rows that are sorted at once, in one bucket: 10 ns each. Counters for all bits would take
-# too long to clear.
+# Narrow rows that are sorted at once: 10 ns each. If not by NumPy, then in one bucket: counters for
+# all bits would take too long to clear.
 FEW = 1 << 13
 
 
 def count_by_sorting(rows: NDArray[np.uint8], parts: list[Range]) -> Histogram:
     """Count the rows in some ranges, one thread per range. Faster than a table if most differ."""
     if rows.shape[1] <= 8:
-        count = _count_in_cache if len(rows) > FEW and in_cache.fits(parts) else _count_narrow
-        return count(rows, parts)
+        in_caches = in_cache.fits(parts) and (numpy_sort.is_fast() or len(rows) > FEW)
+        return _count_in_cache(rows, parts) if in_caches else _count_narrow(rows, parts)
     keys, index = sort_ranges(rows, parts)
     bounds = run_bounds(rows, keys, index)
     return gather_rows(rows, index[bounds[:-1]], len(parts)), np.diff(bounds)
@@ -56,14 +56,28 @@ def _count_narrow(rows: NDArray[np.uint8], parts: list[Range]) -> Histogram:
     keys, _, bounds = to_buckets(rows, 0, parts, with_index=False)
     pieces = split_buckets(bounds, len(parts))
 
-    def sort_and_count(first: int, last: int) -> int:
-        sort_buckets(keys, None, bounds, first, last)
-        distinct: int = _count_runs(keys, bounds[first], bounds[last])
-        return distinct
-
+    sort_and_count = partial(_sort_and_count, keys, bounds, numpy_sort.is_fast())
     found = run(sort_and_count, pieces)  # distinct keys in each piece
     ranges = bounds[np.array(pieces)]
     return write_pieces(partial(_write_runs, keys), ranges, found, rows.shape[1])
+
+
+def _sort_and_count(
+    keys: NDArray[np.uint64],
+    bounds: NDArray[np.int64],
+    numpy_is_fast: bool,
+    first: int,
+    last: int,
+) -> int:
+    """Sort each of the buckets [first, last). Return how many keys are distinct."""
+    if not numpy_is_fast:
+        sort_buckets(keys, None, bounds, first, last)
+    found = 0
+    for start, stop in pairwise(bounds[first : last + 1].tolist()):
+        if numpy_is_fast:
+            keys[start:stop].sort()
+        found += _count_runs(keys[start:stop])
+    return found
 
 
 def _count_in_cache(rows: NDArray[np.uint8], parts: list[Range]) -> Histogram:
@@ -134,11 +148,12 @@ def _merge_two(
 
 
 @kernel
-def _count_runs(keys: Words, start: Int, stop: Int) -> int:
-    """Count the distinct keys in [start, stop), which are in order."""
-    distinct = int(start < stop)
-    for i in range(start + 1, stop):
-        distinct += keys[i] != keys[i - 1]
+def _count_runs(keys: Words) -> int:
+    """Count the distinct keys, which are in order."""
+    distinct = int(len(keys) > 0)
+    keys, following = keys[:-1], keys[1:]
+    for i in range(len(following)):
+        distinct += keys[i] != following[i]
     return distinct
 
 
@@ -152,19 +167,19 @@ def _write_runs(keys: Words, start: Int, stop: Int, packed: Bytes, counts: Ints,
     if start == stop:
         return 0
     width, end = packed.shape[1], address_of(packed) + packed.size
-    target = address_of(packed) + at * width
-    first = at
-    for i in range(start, stop - 1):
-        store_bytes(keys[i], target, width, end)
-        counts[at] = i + 1  # where the run ends, as far as is known
-        ends = np.int64(keys[i] != keys[i + 1])
+    rows, times = address_of(packed), address_of(counts)
+    words, following = keys[start : stop - 1], keys[start + 1 : stop]
+    begin: Int
+    first, begin = at, 0  # of the run
+    for i in range(len(following)):
+        word = words[i]
+        store_bytes(word, rows + at * width, width, end)
+        store_word(np.uint64(i + 1 - begin), times + 8 * at)  # as far as is known
+        ends = np.int64(word != following[i])
         at += ends
-        target += ends * width
-    store_bytes(keys[stop - 1], target, width, end)
-    counts[at] = stop
-    for i in range(at, first, -1):
-        counts[i] -= counts[i - 1]
-    counts[first] -= start
+        begin += (i + 1 - begin) & -ends
+    store_bytes(keys[stop - 1], rows + at * width, width, end)
+    counts[at] = stop - start - begin
     return at - first + 1
 
 

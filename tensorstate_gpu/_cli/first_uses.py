@@ -21,7 +21,9 @@ from tensorstate_gpu._states.bits import popcount
 from tensorstate_gpu._states.packing import compress_states, decompress_states
 from tensorstate_gpu._states.sort_and_count import count_states, sort_states
 from tensorstate_gpu._states.state_counts import StateCounts
+from tensorstate_gpu.cpu_fallback.in_cache import sort_words
 from tensorstate_gpu.cpu_fallback.pack import plan_of
+from tensorstate_gpu.cpu_fallback.radix import sort_buckets
 from tensorstate_gpu.cpu_fallback.team import task_of
 from tensorstate_gpu.neurons.rates import firing_rates
 from tensorstate_gpu.neurons.synchrony import cofiring
@@ -89,6 +91,9 @@ def _counting() -> Iterator[tuple[str, Use]]:
             yield f"counting {what}", partial(count_states, rows)
             yield f"sorting {what}", partial(sort_states, rows)
             yield f"counting a few {what}", partial(count_states, rows[:100])
+    words = np.zeros(_MANY, np.uint64)  # NumPy may sort them here, and not when it is tried again
+    yield "sorting words", partial(sort_words, words)
+    yield "sorting buckets of words", partial(sort_buckets, words, None, np.array([0, 9]), 0, 1)
 
 
 def _running_counts() -> Iterator[tuple[str, Use]]:

@@ -7,7 +7,10 @@ import pytest
 
 import tensorstate_gpu as ts
 from tensorstate_gpu import testing
+from tensorstate_gpu.cpu_fallback import in_cache, numpy_sort
+from tensorstate_gpu.cpu_fallback.merge import count_by_sorting
 from tensorstate_gpu.cpu_fallback.running_counts import Counter
+from tensorstate_gpu.cpu_fallback.threads import split_ranges
 
 ROWS = 150_000
 WIDTHS = [1, 3, 7, 8, 9, 16, 64]
@@ -151,11 +154,30 @@ def test_against_numpy(kind, width):
     assert sum(reversed(parts)) == counts
 
 
+@pytest.mark.parametrize("sort", ["radix", "NumPy"])
+@pytest.mark.parametrize("where", ["in the caches", "in buckets"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_sorting_words(kind, where, sort, monkeypatch):
+    """Each processor has its own sort, and the number of rows tells where."""
+    monkeypatch.setattr(numpy_sort, "is_fast", lambda: sort == "NumPy")
+    monkeypatch.setattr(in_cache, "_ROWS", ROWS if where == "in the caches" else 0)
+    rows = kind(np.random.default_rng(0))
+    for width in (3, 7, 8):
+        packed = np.ascontiguousarray(rows[:, :width])
+        expected, times = testing.count(packed)
+        for threads in (1, 3):
+            states, counts = count_by_sorting(packed, split_ranges(ROWS, threads))
+            np.testing.assert_array_equal(states, expected)
+            np.testing.assert_array_equal(counts, times)
+
+
 @pytest.mark.parametrize("width", [1, 3, 8, 9, 64])
 @pytest.mark.parametrize("rows", [1, 2, 479, 8192, 8193, 20_000])
 @pytest.mark.parametrize("states", [1, 3000, 1 << 20])
-def test_few_rows(rows, states, width):
+@pytest.mark.parametrize("sort", ["radix", "NumPy"])
+def test_few_rows(rows, states, width, sort, monkeypatch):
     """Of which all are sorted at once, or the table is left early."""
+    monkeypatch.setattr(numpy_sort, "is_fast", lambda: sort == "NumPy")
     rng = np.random.default_rng(rows)
     packed = rng.integers(0, 256, (states, width), dtype=np.uint8)[rng.integers(0, states, rows)]
     order = np.lexsort(words_of(width, packed))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tensorstate_gpu import testing
-from tensorstate_gpu.cpu_fallback import in_cache
+from tensorstate_gpu.cpu_fallback import in_cache, numpy_sort
 from tensorstate_gpu.cpu_fallback.merge import count_by_sorting
 from tensorstate_gpu.cpu_fallback.threads import split_ranges
 
@@ -39,6 +39,12 @@ WORDS = {
     "in order": np.arange(ROWS, dtype=np.uint64) << np.uint64(20),
     "sample differs": sample_differs(),
 }
+
+
+@pytest.fixture(params=["radix", "NumPy"], autouse=True)
+def sort(request, monkeypatch):
+    """Both, as on different processors."""
+    monkeypatch.setattr(numpy_sort, "is_fast", lambda: request.param == "NumPy")
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 12, 64])
