@@ -23,7 +23,7 @@ _TRIED = 1 << 18  # up to so many rows, a thread is woken only if the first repe
 
 def new_table(row_bytes: int, most: int = 0) -> Table:
     """Create an empty table; ``most``: the maximum number of rows, if known."""
-    return NarrowTable(row_bytes) if row_bytes <= 8 else WideTable(row_bytes, most)
+    return NarrowTable(row_bytes, most) if row_bytes <= 8 else WideTable(row_bytes, most)
 
 
 def _stop_when_distinct(

@@ -35,10 +35,11 @@ def check(table, rows, weights=None):
     assert len(table) == len(wanted)
 
 
-@pytest.fixture(params=[3, 5, 8])
+@pytest.fixture(params=[(3, 0), (5, 0), (8, 0), (3, 1 << 18)], ids=["3", "5", "8", "many"])
 def table(request):
     """One that has become an array, and its rows."""
-    table, rows = NarrowTable(request.param), rows_of(keys(), request.param)
+    width, most = request.param
+    table, rows = NarrowTable(width, most), rows_of(keys(), width)
     add(table, rows)
     assert table._array is not None
     assert table._array.nbytes <= 4 << 20
@@ -131,6 +132,19 @@ def test_rows_of_many_bits_do_not_need_an_array():
     add(table, rows)
     assert table._array is None
     check(table, rows)
+
+
+@pytest.mark.parametrize("most", [0, (1 << 18) - 1, 1 << 18])
+def test_a_table_for_many_rows_has_room_while_it_is_small(most):
+    table, rows = NarrowTable(8, most), rows_of(keys(100_000, bits=30), 8)
+    shares = {}
+    for end in range(1000, len(rows), 1000):
+        table.add(rows, None, end - 1000, end, never_stop)
+        shares[len(table._slots)] = end / len(table._slots)
+    full = {65536: 1 / 8, 131072: 1 / 4} if most == 1 << 18 else {65536: 1 / 2}
+    for slots, share in full.items():
+        assert share - 0.02 < shares[slots] <= share
+    check(table, rows[:end])
 
 
 def test_an_array_is_no_larger_than_slots_would_be():
