@@ -4,8 +4,9 @@
 
 The same model bare, with its convolutions captured, and (as capture was done before) with
 run_eagerly=True; in predict and in fit, round by round and in turns, in one process for each
-backend. Ratios are medians of those within a round, with the least and the most. The table goes
-into docs/keras.md.
+backend. On JAX also without captures, but with a call of the host for each convolution: the least
+that anything costs there that takes values out of a compiled function. Ratios are medians of those
+within a round, with the least and the most. The table goes into docs/keras.md.
 
 ``--cpu`` compares seconds of CPU, which other programs on the machine disturb less, ``--backends``
 and ``--methods`` choose: the result is then only printed.
@@ -24,32 +25,55 @@ from typing import Any
 
 BACKENDS = ("tensorflow", "jax", "torch")
 ROUNDS = {"predict": 24, "fit": 8}
+CALLS, EAGER = "calls alone", "bare, run_eagerly"
+WAYS = ("bare", 'keep="states"', 'keep="counts"', CALLS, EAGER)
 NETWORKS = ("LeNet-5, batch 200", "small ResNet, batch 32")
 
 
-def lenet5() -> Any:
+def convolution(calls_host: bool) -> Any:
+    """The layer of Keras, or one that also passes a number to the host, on JAX."""
+    from keras import layers
+
+    if not calls_host:
+        return layers.Conv2D
+    import jax
+    import numpy as np
+    from jax.experimental import io_callback
+
+    class CallingConv2D(layers.Conv2D):  # type: ignore[misc]
+        def call(self, inputs: Any) -> Any:
+            result = super().call(inputs)
+            nothing, done = np.zeros((), np.uint8), jax.ShapeDtypeStruct((), np.uint8)
+            one = jax.lax.stop_gradient(result[0, 0, 0, 0])
+            io_callback(lambda _: nothing, done, one, ordered=True)
+            return result
+
+    return CallingConv2D
+
+
+def lenet5(conv: Any) -> Any:
     import keras
     from keras import layers
 
     inputs = x = keras.Input((28, 28, 1))
     for neurons, size in ((20, 5), (50, 5), (100, 4)):
-        x = layers.Conv2D(neurons, size, activation="elu")(x)
+        x = conv(neurons, size, activation="elu")(x)
         x = layers.BatchNormalization()(x)
         x = layers.MaxPooling2D(2)(x) if neurons < 100 else x
     return keras.Model(inputs, layers.Dense(10)(layers.Flatten()(x)))
 
 
-def small_resnet() -> Any:
+def small_resnet(conv: Any) -> Any:
     import keras
     from keras import layers
 
     inputs = keras.Input((32, 32, 3))
-    x = layers.Conv2D(32, 3, padding="same")(inputs)
+    x = conv(32, 3, padding="same")(inputs)
     for width, stride in ((32, 1), (64, 2), (128, 2)):
-        y = layers.Conv2D(width, 3, stride, padding="same", use_bias=False)(x)
+        y = conv(width, 3, stride, padding="same", use_bias=False)(x)
         y = layers.ReLU()(layers.BatchNormalization()(y))
-        y = layers.BatchNormalization()(layers.Conv2D(width, 3, padding="same", use_bias=False)(y))
-        short = x if stride == 1 else layers.Conv2D(width, 1, stride)(x)
+        y = layers.BatchNormalization()(conv(width, 3, padding="same", use_bias=False)(y))
+        short = x if stride == 1 else conv(width, 1, stride)(x)
         x = layers.ReLU()(layers.add([y, short]))
     return keras.Model(inputs, layers.Dense(10)(layers.GlobalAveragePooling2D()(x)))
 
@@ -72,13 +96,15 @@ def measure(
         x = rng.normal(size=(batches * size, *shape)).astype("float32")
         y = rng.integers(0, 10, len(x))
         models = {}
-        for way in ("bare", 'keep="states"', 'keep="counts"', "run_eagerly"):
+        for way in WAYS:
+            if way == CALLS and keras.backend.backend() != "jax":
+                continue
             keras.utils.set_random_seed(0)
-            model = make()
+            model = make(convolution(way == CALLS))
             if way.startswith("keep"):
                 model = ts.build_efficiency_model(model, "Conv2D", keep=way[6:-1])
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-            model.compile("sgd", loss, run_eagerly=way == "run_eagerly")
+            model.compile("sgd", loss, run_eagerly=way == EAGER)
             models[way] = model
         for method in rounds:
             data = (x,) if method == "predict" else (x, y)
@@ -103,7 +129,10 @@ def rows(results: dict[str, Any]) -> list[list[str]]:
     for backend, cases in results.items():
         for name, times in cases.items():
             row = [backend, name, f"{1000 * statistics.median(times['bare']):.0f} ms"]
-            for way in [way for way in times if way != "bare"]:
+            for way in WAYS[1:]:
+                if way not in times:
+                    row.append("-")
+                    continue
                 pairs = zip(times[way], times["bare"], strict=True)
                 ratios = [100 * (one / bare - 1) for one, bare in pairs]
                 middle = statistics.median(ratios)
@@ -137,7 +166,7 @@ def main() -> None:
         print(*map(" | ".join, rows({backend: results[backend]})), sep="\n", flush=True)
     if given.cpu or {*given.backends} != {*BACKENDS} or {*given.methods} != {*ROUNDS}:
         return
-    headings = ["backend", "case", "bare", 'keep="states"', 'keep="counts"', "bare, run_eagerly"]
+    headings = ["backend", "case", *WAYS]
     table = _markdown([headings, ["---"] * len(headings), *rows(results)])
     words = f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors"
     page = _between(PAGE.read_text(), "table: overhead", f"{words}\n\n{table}")

@@ -12,8 +12,9 @@ WIDTHS = [1, 3, 8, 9, 64, 300]
 ROWS = 6000
 
 
-@pytest.fixture(autouse=True)
-def _small_tables(monkeypatch):
+@pytest.fixture(autouse=True, params=[1 << 60, 64], ids=["tables first", "counts first"])
+def _small_tables(request, monkeypatch):
+    monkeypatch.setattr(module, "_MANY_AT_FIRST", request.param)
     monkeypatch.setattr(module, "_MOST_IN_TABLES", 1000)
     monkeypatch.setattr(module, "_MOST_COLLECTED", 1 << 16)
     monkeypatch.setattr(module, "_MOST_WAITING", 0)
@@ -126,6 +127,7 @@ def test_histograms_that_cannot_be_merged_yet_are_kept(monkeypatch):
 
 
 def test_tables_that_cannot_be_sorted_yet_are_kept(monkeypatch):
+    monkeypatch.setattr(module, "_MANY_AT_FIRST", 1 << 60)
     rows = next(inputs(8))
     counter = Counter(8)
     ordered, calls = module.in_order, []
@@ -174,6 +176,19 @@ def test_a_cleared_counter_counts_anew(width):
             counter.clear()
             assert counter.total == counter.nbytes == len(counter.result()[1]) == 0
         assert counter.histograms() == []
+
+
+@pytest.mark.parametrize(
+    ("width", "rows", "in_table"),
+    [(8, 120, False), (8, 125, True), (9, 104, False), (9, 105, True)],
+)
+def test_first_rows_that_hardly_repeat_do_not_come_into_a_table(width, rows, in_table, monkeypatch):
+    monkeypatch.setattr(module, "_MANY_AT_FIRST", 64)
+    states = np.random.default_rng(0).integers(0, 256, (100, width), np.uint8)
+    counter = Counter(width)
+    counter.add(states[np.arange(rows) % 100])
+    assert [len(table) for table in counter._tables] == [100 if in_table else 0]
+    check(counter, states[np.arange(rows) % 100])
 
 
 def test_a_cleared_counter_goes_on_sorting():
