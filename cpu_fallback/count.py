@@ -17,7 +17,7 @@ from .threads import Range, run, thread_ranges
 from .wide_table import WideTable
 
 _SLACK = 64  # a table asks the stop rule when it is nearly full
-_DIRECT = 3  # bytes of rows that may have so few possible states that each can have a count
+DIRECT = 3  # bytes of rows that may have so few possible states that each can have a count
 _TRIED = 1 << 20  # up to so many rows, a thread is woken only if the first repeat
 _TRIAL = 1 << 14  # of them, an eighth or so many
 
@@ -69,7 +69,7 @@ def count(packed: NDArray[np.uint8]) -> Histogram:
     width = rows.shape[1]
     if width <= 8 and 0 < len(rows) <= FEW:
         return count_by_sorting(rows, [(0, len(rows))])
-    if width <= _DIRECT and len(rows) and (counted := count_directly(rows)):
+    if width <= DIRECT and len(rows) and (counted := count_directly(rows)):
         return counted
     # Hashing reads and writes a cache line of a table for each row, of any width.
     ranges = thread_ranges(len(rows), len(rows) * (64 + width))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tensorstate_gpu._process.interrupts import deferred_interrupts
 from tensorstate_gpu._process.num_threads import prefer_single_thread
 
-from .count import count, new_table
+from .count import DIRECT, count, new_table
 from .merge import Histogram, count_weighted, in_order, merge
 from .sort import parts_to_sort
 from .table import Table, never_stop
@@ -77,8 +77,7 @@ class Counter:
         self._total += added
 
     def _add(self, rows: NDArray[np.uint8], weights: NDArray[np.int64] | None) -> None:
-        is_first = not self._is_sorting and not self._in_tables
-        if is_first and weights is None and len(rows) >= _MANY_AT_FIRST:
+        if weights is None and self._may_be_new(rows):
             self._add_first(count(rows), len(rows))
         elif self._fits_tables(rows):
             self._add_to_tables(rows, weights)
@@ -86,6 +85,14 @@ class Counter:
             self._add_histogram(count(rows))
         else:
             self._add_histogram(count_weighted(rows, weights))
+
+    def _may_be_new(self, rows: NDArray[np.uint8]) -> bool:
+        """Tell whether these rows show if most rows are new, and whether it matters.
+
+        A table of few bytes becomes an array of counts, to which new states are no problem.
+        """
+        is_first = not self._is_sorting and not self._in_tables
+        return is_first and len(rows) >= _MANY_AT_FIRST and self._row_bytes > DIRECT
 
     def _add_first(self, histogram: Histogram, rows: int) -> None:
         """Add the first histogram, of so many rows: to a table, unless most rows were new.
