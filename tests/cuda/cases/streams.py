@@ -141,15 +141,18 @@ class Breaking(torch.nn.Module):
 def test_a_pass_that_fails_on_another_stream_is_taken_back(on_cuda, keep, seed):
     """Its batch is still on its way when the capture ends with the exception."""
     model, rows, numbers = Breaking(), [], torch.Generator().manual_seed(seed)
-    with (
-        pytest.raises(ZeroDivisionError),
-        ts.capture(model, "Identity", keep=keep, neuron_axis=1) as run,
-    ):
-        for step in range(4):
-            rows.append(torch.randn(50, 20, generator=numbers))
-            model.fails = step == 3
-            with torch.cuda.stream(torch.cuda.Stream()):
-                model(written_late(on_cuda, rows[-1]))
+    run = ts.capture(model, "Identity", keep=keep, neuron_axis=1)
+
+    def pass_four():
+        with run:
+            for step in range(4):
+                rows.append(torch.randn(50, 20, generator=numbers))
+                model.fails = step == 3
+                with torch.cuda.stream(torch.cuda.Stream()):
+                    model(written_late(on_cuda, rows[-1]))
+
+    with pytest.raises(ZeroDivisionError):
+        pass_four()
     for point in run.values():
         assert_counts(point.histogram(), packed(torch.cat(rows[:-1])))
 
