@@ -84,10 +84,14 @@ def place_of_torch(index: int, *, exports: bool = False) -> Place:
 def check_not_recorded() -> None:
     """Raise RuntimeError while a CUDA graph records the current stream."""
     if library().cuda.get_current_stream().is_capturing():
-        raise RuntimeError(
-            "states cannot be packed or counted in a CUDA graph: call it before the graph is "
-            "recorded, or after its replay"
-        )
+        raise _error_of_recording()
+
+
+def _error_of_recording() -> RuntimeError:
+    return RuntimeError(
+        "states cannot be packed, counted or read in a CUDA graph: call it before the graph is "
+        "recorded, or after its replay"
+    )
 
 
 class _TorchStream:
@@ -168,8 +172,11 @@ class OwnerStream:
     def entered(self) -> AbstractContextManager[None]:
         """Queue work on the owner's stream.
 
-        Work that the current stream has queued so far runs before it, later work after it.
+        Work that the current stream has queued so far runs before it, later work after it. Raises
+        RuntimeError while a CUDA graph records one of the two: that work would run in replays only.
         """
+        if self._stream.is_capturing():
+            raise _error_of_recording()
         if not self.is_current():
             return self._in_order()
         cuda = library().cuda
@@ -182,6 +189,8 @@ class OwnerStream:
         """Enter the owner's stream from another one."""
         cuda = library().cuda
         caller = cuda.get_current_stream()
+        if caller.is_capturing():
+            raise _error_of_recording()
         with cuda.using_allocator(self._allocator):
             before = caller.record(cuda.Event(disable_timing=True))  # an event belongs to a device
             try:

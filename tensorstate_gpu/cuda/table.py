@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._arrays.cupy_types import DeviceArray
+from tensorstate_gpu._process.interrupts import deferred_interrupts
 
 from . import device
 from .estimate import REGISTERS, estimated_distinct
@@ -118,7 +119,8 @@ class Table(ABC):
         Raises MemoryError if the table cannot grow; no row is lost.
         """
         while self._unsettled:
-            self._settle(wait=True)
+            with deferred_interrupts():  # in between, some are counted, and refused as well
+                self._settle(wait=True)
 
     def _queue(self, rows: DeviceArray, weights: DeviceArray | None) -> None:
         refused = Refused(

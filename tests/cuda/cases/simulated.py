@@ -352,6 +352,24 @@ def test_hooks_refuse_to_be_recorded(on_cuda, layer):
     layer.check()
 
 
+@pytest.mark.parametrize("batches", [3, 10])  # some wait to be counted together
+@pytest.mark.parametrize("read", ["histogram", "counts_by"])
+def test_counts_are_not_read_while_their_stream_is_recorded(on_cuda, read, batches):
+    """What reading them queues would run in replays only."""
+    layer, stream = Layer(on_cuda, "counts"), torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        for seed in range(batches):
+            layer(seed)
+    GPU.capturing[stream.key] = recorded = []
+    with pytest.raises(RuntimeError, match="or read in a CUDA graph"):
+        getattr(layer.hook, read)()
+    with torch.cuda.stream(torch.cuda.Stream()), pytest.raises(RuntimeError, match="CUDA graph"):
+        layer(batches)
+    assert not recorded
+    GPU.capturing.clear()
+    layer.check()
+
+
 # ---- the host's threads --------------------------------------------------------------------------
 
 

@@ -48,9 +48,7 @@ class Program:
         rows = packed(values)
         labels = [self.random.randrange(3) for _ in values]
         with torch.cuda.stream(self.random.choice(self.streams)):
-            x = torch.full_like(self.on_cuda(values), float("nan"))
-            torch.cuda._sleep(LATE)
-            x.copy_(self.on_cuda(values))
+            x = written_late(self.on_cuda, values)
             if self.labelled:
                 self.hook.labels(labels)
             self.layer(x)
@@ -122,6 +120,48 @@ def test_results_live_until_the_streams_that_torch_was_told_of_have_read_them(on
     torch.cuda.synchronize()
     np.testing.assert_array_equal(read.cpu().numpy(), values.numpy() > 0)
     del overwritten
+
+
+class Breaking(torch.nn.Module):
+    """Two layers, between which a pass may fail."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.fails = torch.nn.Identity(), torch.nn.Identity(), False
+
+    def forward(self, x):
+        x = self.first(x)
+        if self.fails:
+            raise ZeroDivisionError
+        return self.second(x)
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("keep", ["states", "counts"])
+def test_a_pass_that_fails_on_another_stream_is_taken_back(on_cuda, keep, seed):
+    """Its batch is still on its way when the capture ends with the exception."""
+    model, rows, numbers = Breaking(), [], torch.Generator().manual_seed(seed)
+    run = ts.capture(model, "Identity", keep=keep, neuron_axis=1)
+
+    def pass_four():
+        with run:
+            for step in range(4):
+                rows.append(torch.randn(50, 20, generator=numbers))
+                model.fails = step == 3
+                with torch.cuda.stream(torch.cuda.Stream()):
+                    model(written_late(on_cuda, rows[-1]))
+
+    with pytest.raises(ZeroDivisionError):
+        pass_four()
+    for point in run.values():
+        assert_counts(point.histogram(), packed(torch.cat(rows[:-1])))
+
+
+def written_late(on_cuda, values):
+    x = torch.full_like(on_cuda(values), float("nan"))
+    torch.cuda._sleep(LATE)
+    x.copy_(on_cuda(values))
+    return x
 
 
 @pytest.mark.parametrize("seed", thinned(list(range(SEEDS)), range(SAMPLE)))

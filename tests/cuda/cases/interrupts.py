@@ -1,0 +1,60 @@
+"""Ctrl-C at any line of the host's code while counts are read: later reads have each row once."""
+
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tensorstate_gpu import cuda
+from tensorstate_gpu.cuda import narrow_table, wide_table
+from tests.cuda.cases.tables import assert_histogram
+
+pytestmark = pytest.mark.usefixtures("small_blocks")
+
+OF_THE_DEVICE = str(Path(cuda.__file__).parent)
+
+
+def interrupted(act, step):
+    """Call a function with a Ctrl-C at a line of the device's package; return whether it came."""
+    lines = 0
+
+    def trace(frame, event, _):
+        nonlocal lines
+        code = frame.f_code
+        if not code.co_filename.startswith(OF_THE_DEVICE) or code.co_name == "__del__":
+            return None
+        lines += event == "line"
+        if event == "line" and lines == step:
+            signal.raise_signal(signal.SIGINT)
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        act()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.settrace(before)
+    return lines >= step
+
+
+@pytest.mark.parametrize("width", [3, 16])
+def test_refused_rows_are_counted_once_if_a_reader_is_interrupted(machine, width, monkeypatch):
+    """Also if the table is just being replaced by a larger one."""
+    monkeypatch.setattr(narrow_table.NarrowTable.__init__, "__defaults__", (16,))
+    monkeypatch.setattr(wide_table, "FIRST_SLOTS", 16)
+    rng = np.random.default_rng(width)
+    rows = rng.integers(0, 256, (40, width), np.uint8)[rng.integers(0, 40, 240)]
+    parts = [machine.to_device(part) for part in np.split(rows, 4)]
+    for step in range(1, 1000):
+        counter = cuda.counter(width)
+        for part in parts:
+            counter.add(part)
+        came = interrupted(counter.result, step)
+        assert_histogram(*map(machine.to_host, counter.result()), rows)
+        if not came:
+            break
+    assert 100 < step < 999
