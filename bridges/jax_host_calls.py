@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any
 
 try:
@@ -145,7 +145,7 @@ def _raise_inside_checkpoint() -> None:
 
     JAX would raise an error later, without naming a workaround.
     """
-    if any(code.co_filename.endswith("ad_checkpoint.py") for code in callers()):
+    if runs_in("jax", "ad_checkpoint"):
         raise RuntimeError(
             "states cannot be recorded inside jax.checkpoint (remat), where JAX allows no "
             "callbacks: return compress_states(x) from the function, and record it outside "
@@ -153,9 +153,17 @@ def _raise_inside_checkpoint() -> None:
         )
 
 
-def callers() -> Iterator[CodeType]:
-    """Yield the code that runs in this thread, the innermost first."""
-    return (frame.f_code for frame in frames())
+def runs_in(package: str, *modules: str, function: str | None = None) -> bool:
+    """Return whether this thread runs code of one of these modules, anywhere in a package.
+
+    ``function``: only code of that name. Files of others may be called like those of JAX.
+    """
+    running = (
+        str(frame.f_globals.get("__name__")).split(".")
+        for frame in frames()
+        if function in (None, frame.f_code.co_name)
+    )
+    return any(parts[0] == package and (not modules or parts[-1] in modules) for parts in running)
 
 
 def frames() -> Iterator[FrameType]:

@@ -18,7 +18,7 @@ from tensorstate_gpu._capturing.run import Run
 from tensorstate_gpu._layers.layer_facts import spatial_shape
 
 from .jax_functions import compress, is_tracer
-from .jax_host_calls import call_host, callers, frames, tie_to
+from .jax_host_calls import call_host, frames, runs_in, tie_to
 
 
 def tap(
@@ -41,7 +41,8 @@ def tap(
     Parameters
     ----------
     x : JAX array of shape (instances, neurons), or of more axes
-        Of one axis, it is a single instance, as inside ``vmap``.
+        Of one axis, it is a single instance, as inside ``vmap``. Where a function takes one
+        instance of more axes there, pass ``x[None]``: (positions, neurons) would be instances.
     name : str
         Name of the capture point ``run[name]``. It is created, with ``keep="states"``, if needed.
     run : Run
@@ -172,7 +173,7 @@ def _raise_where_order_is_lost(point: CapturePoint) -> None:
     """Raise RuntimeError inside shard_map and pmap, unless the order of rows does not matter."""
     if point.keep == "counts":
         return
-    if any(code.co_filename.endswith(("shard_map.py", "pmap.py")) for code in callers()):
+    if runs_in("jax", "shard_map", "pmap"):
         raise RuntimeError(
             f"{point.name}: inside shard_map and pmap the devices record in no particular order: "
             'return the value, and tap it outside; or use CapturePoint(name, keep="counts")'
@@ -186,7 +187,7 @@ def _flax_initialises() -> bool:
         return bool(module.is_initializing())
     if "flax.nnx" not in sys.modules:
         return False
-    return any(code.co_name == "lazy_init" and "flax" in code.co_filename for code in callers())
+    return runs_in("flax", function="lazy_init")
 
 
 def _linen_module() -> Any:

@@ -1,14 +1,20 @@
 """Keras 3: where a layer's neurons are, by its own options or by the layers that feed it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
-from keras.src.models.functional import Functional
+
+from .functional import is_functional
+from .graph_axes import LOST, Axis, GraphAxes, Symbol, ends_of, moved
 
 _LAST_AXIS_LAYERS = (
-    *(keras.layers.Dense, keras.layers.EinsumDense, keras.layers.Embedding, keras.layers.RNN),
-    *(keras.layers.Bidirectional, keras.layers.MultiHeadAttention, keras.layers.LayerNormalization),
+    *(keras.layers.Dense, keras.layers.Embedding, keras.layers.RNN),
+    *(keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention),
+)
+_NORMALISATIONS = (
+    *(keras.layers.BatchNormalization, keras.layers.GroupNormalization),
+    *(keras.layers.LayerNormalization, keras.layers.RMSNormalization),
 )
 # Layers whose output has its axes where those of the input are.
 _LAYERS_BY_ELEMENT = {
@@ -16,6 +22,7 @@ _LAYERS_BY_ELEMENT = {
     *("SpatialDropout2D", "SpatialDropout3D", "AlphaDropout", "GaussianDropout", "GaussianNoise"),
     *("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate", "Masking"),
     *("ActivityRegularization", "Identity", "Rescaling", "UnitNormalization", "StateCapture"),
+    *("LayerNormalization", "RMSNormalization"),  # also over the axes of positions
 }
 # Operations of keras.ops, which functional models hold as nodes of their own.
 _OPERATIONS_BY_ELEMENT = {
@@ -25,19 +32,55 @@ _OPERATIONS_BY_ELEMENT = {
 }
 
 
-def own_axis(layer: Any) -> int | None:
-    """Return the neuron axis that the class or an option of a layer implies, if any."""
-    if (data_format := getattr(layer, "data_format", None)) is not None:
-        return 1 if data_format == "channels_first" else -1
-    if isinstance(layer, (keras.layers.BatchNormalization, keras.layers.GroupNormalization)):
-        axis: int = layer.axis
-        return axis
+def own_axis(layer: Any, place: str = "after") -> int | None:
+    """Return the neuron axis that the class or an option of a layer implies, if any.
+
+    ``place``: that of its output, or "before", of its input.
+    """
+    if isinstance(layer, keras.layers.Flatten):  # its data_format is about the order of neurons
+        return -1 if place == "after" else None
+    if isinstance(layer, keras.layers.EinsumDense):
+        return _axis_of_equation(layer.equation, place)
+    if getattr(layer, "data_format", None) is not None:
+        return _axis_of_format(layer, place)
     if isinstance(layer, keras.layers.TimeDistributed):
-        inner = own_axis(layer.layer)
+        inner = own_axis(layer.layer, place)
         return inner if inner is None or inner < 0 else inner + 1
+    if isinstance(layer, keras.layers.Bidirectional):
+        return own_axis(layer.forward_layer, place)
+    if isinstance(layer, keras.layers.SpectralNormalization):
+        return own_axis(layer.layer, place)
     if isinstance(layer, keras.layers.TorchModuleWrapper):
         return _axis_of_torch(layer.module)
+    if isinstance(layer, _NORMALISATIONS):
+        axes = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
+        return axes[0] if len(axes) == 1 else None
     return -1 if isinstance(layer, _LAST_AXIS_LAYERS) else None
+
+
+def _axis_of_format(layer: Any, place: str) -> int:
+    """Return the neuron axis of a layer with an option data_format."""
+    if layer.data_format != "channels_first":
+        return -1
+    has_steps = isinstance(layer, keras.layers.RNN) and (
+        place == "before" or layer.return_sequences
+    )
+    return 2 if has_steps else 1
+
+
+def _axis_of_equation(equation: str, place: str) -> int | None:
+    """Return the last axis of the features that the weights of an EinsumDense make, or take.
+
+    >>> [_axis_of_equation(each, "after") for each in ("...x,xy->...y", "btc,ts->bsc")]
+    [-1, 1]
+    """
+    taken, weights, made = equation.replace(" ", "").replace("->", ",").split(",")
+    here, there = (made, taken) if place == "after" else (taken, made)
+    features = [letter for letter in here if letter in weights and letter not in there]
+    if not features:
+        return None
+    before, after = here.split(features[-1])
+    return -1 - len(after) if "..." in before else len(before)
 
 
 def _axis_of_torch(module: Any) -> int | None:
@@ -50,13 +93,45 @@ def _axis_of_torch(module: Any) -> int | None:
     return 1 if rule.kind == "channels" else -1
 
 
-def followed_axis(tensors: Sequence[Any]) -> int | None:
-    """Return the neuron axis of symbolic tensors, from the layers that feed them.
+def neurons_rule(operation: Any, node: Any, tensor: Symbol, axes: Sequence[Axis]) -> Axis:
+    """Return the neuron axis of what an operation makes; see graph_axes.Rule."""
+    ndim = len(tensor.shape)
+    alike = zip(node.input_tensors, axes, strict=False)
+    joined = _of_joined([axis for each, axis in alike if len(each.shape) == ndim])
+    by_element = is_by_element(operation)
+    if by_element and isinstance(joined, int):
+        return joined
+    if (own := own_axis(operation)) is not None:
+        return own % ndim
+    if isinstance(operation, keras.layers.TimeDistributed) and is_functional(operation.layer):
+        inner = GraphAxes({}, neurons_rule).of(ends_of(operation.layer)[1][:1])
+        return inner + 1 if isinstance(inner, int) else inner
+    if by_element or {*axes} <= {None, LOST}:
+        return joined
+    if getattr(operation, "weights", ()):  # it may make neurons of its own, last as everywhere
+        return _of_same_shape(node, tensor, axes)
+    found = moved(operation, node, tensor, axes)
+    if found is None:
+        found = _of_same_shape(node, tensor, axes)
+    return LOST if found is None else found
 
-    None if no layer tells, or if they differ: a layer may be called in several places.
-    """
-    found = {_follow(tensor, {}) for tensor in tensors}
-    return found.pop() if len(found) == 1 else None
+
+def _of_joined(axes: Sequence[Axis]) -> Axis:
+    """Return the axis of tensors that are joined element by element, by those that are known."""
+    found = {axis for axis in axes if isinstance(axis, int)}
+    if len(found) == 1:
+        return found.pop()
+    return LOST if found or LOST in axes else None
+
+
+def _of_same_shape(node: Any, tensor: Symbol, axes: Sequence[Axis]) -> Axis:
+    """Return the axis of an input that has the shape of the output, if its size tells it."""
+    for each, axis in zip(node.input_tensors, axes, strict=False):
+        if isinstance(axis, int) and tuple(each.shape) == tuple(tensor.shape):
+            is_last, size = axis == len(tensor.shape) - 1, tensor.shape[axis]
+            if is_last or (size is not None and list(tensor.shape).count(size) == 1):
+                return axis
+    return None
 
 
 def may_have_channels_first(model: Any) -> bool:
@@ -66,49 +141,6 @@ def may_have_channels_first(model: Any) -> bool:
         or isinstance(layer, keras.layers.TorchModuleWrapper)
         for layer in model._flatten_layers(include_self=False, recursive=True)
     )
-
-
-def _follow(tensor: Any, outer: dict[int, Any]) -> int | None:
-    """Return the axis of one symbolic tensor, counted from the front.
-
-    ``outer``: of each input of the nested model that the tensor is in, what it was called with.
-    """
-    if id(tensor) in outer:
-        return _follow(outer[id(tensor)], {})
-    if getattr(tensor, "_keras_history", None) is None:
-        return None
-    layer, node_index, position = tensor._keras_history
-    inputs = layer._inbound_nodes[node_index].input_tensors
-    if isinstance(layer, (Functional, keras.Sequential)):
-        return _follow_into(layer, position, inputs)
-    if is_by_element(layer):
-        found = {axis for axis in _axes(inputs, outer, len(tensor.shape)) if axis is not None}
-        if len(found) == 1:
-            return found.pop()
-    own = own_axis(layer)
-    if own is not None:
-        return own % len(tensor.shape)
-    if isinstance(layer, keras.layers.Flatten):
-        return 1
-    if isinstance(layer, keras.layers.Permute):
-        return _permuted(_follow(inputs[0], outer), layer.dims)
-    return None
-
-
-def _follow_into(model: Any, position: int, inputs: Sequence[Any]) -> int | None:
-    """Return the axis of an output of a nested model that was called with ``inputs``."""
-    inner = model._functional if isinstance(model, keras.Sequential) else model
-    return _follow(inner.outputs[position], dict(zip(map(id, inner.inputs), inputs, strict=False)))
-
-
-def _axes(inputs: Sequence[Any], outer: dict[int, Any], ndim: int) -> Iterator[int | None]:
-    for tensor in inputs:
-        if len(tensor.shape) == ndim:
-            yield _follow(tensor, outer)
-
-
-def _permuted(axis: int | None, dims: Sequence[int]) -> int | None:
-    return None if axis is None or axis not in dims else list(dims).index(axis) + 1
 
 
 def is_by_element(layer: Any) -> bool:

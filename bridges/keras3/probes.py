@@ -14,10 +14,21 @@ from tensorstate_gpu.reporting.layer_names import name_of_call
 from .backends import first_tensor
 from .call_sites import Node, call_sites
 from .functional import Probes
+from .graph_axes import LOST, GraphAxes, given_to_nested
+from .input_axes import has_other_axis_0, inputs_rule
 from .layers import Probe
-from .neuron_axes import followed_axis, is_by_element, may_have_channels_first, own_axis
+from .neuron_axes import is_by_element, may_have_channels_first, neurons_rule, own_axis
 from .points import KerasPoint
-from .positions import counts_positions, has_other_axis_0
+from .positions import counts_positions
+
+
+class Graphs:
+    """A model, and what its graphs tell: which axes hold neurons, and which count its inputs."""
+
+    def __init__(self, model: Any) -> None:
+        given = given_to_nested(model)
+        self.model = model
+        self.neurons, self.inputs = GraphAxes(given, neurons_rule), GraphAxes(given, inputs_rule)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,6 +50,7 @@ def new_probes(
     """
     created: list[CapturePoint] = []
     probes: Probes = {}
+    graphs = Graphs(model)
     try:
         for each in wanted:
             if each.name in (point.name for point in created):
@@ -46,7 +58,7 @@ def new_probes(
             _check_layer(each.path, each.layer)
             sites = [] if options.merge_calls else call_sites(model, each.layer, inside=inside)
             own = options.of_layer(each.path, each.layer)
-            probe = _new_probe(model, each, own, sites, created)
+            probe = _new_probe(graphs, each, own, sites, created)
             probes.setdefault(id(each.layer), {})[each.place] = probe
         guessed = [point.name for point in created if point.axis_origin == "guess"]
         if guessed:
@@ -80,7 +92,7 @@ def _check_layer(path: str, layer: Any) -> None:
 
 
 def _new_probe(
-    model: Any,
+    graphs: Graphs,
     wanted: Wanted,
     options: CaptureOptions,
     sites: Sequence[Node],
@@ -92,9 +104,9 @@ def _new_probe(
         symbols = _symbolic_tensors(wanted.layer, wanted.place, site)
         call_of = wanted.name if probes else None
         name = name_of_call(wanted.name, number)
-        point = _new_point(model, name, call_of, wanted.layer, symbols, options)
+        point = _new_point(graphs, name, call_of, wanted, symbols, options)
         if site is not None and site.operation is wanted.layer:
-            point.has_other_axis_0 = has_other_axis_0(symbols, model)
+            point.has_other_axis_0 = has_other_axis_0(symbols, graphs.model, graphs.inputs)
         if probes:
             first = probes[0].point
             first.later_calls = (*first.later_calls, point)
@@ -106,37 +118,39 @@ def _new_probe(
 
 
 def _new_point(
-    model: Any,
+    graphs: Graphs,
     name: str,
     call_of: str | None,
-    layer: Any,
+    wanted: Wanted,
     symbols: Sequence[Any],
     options: CaptureOptions,
 ) -> KerasPoint:
     """Create a capture point, with the axis of its layer unless the user gave one."""
-    axis, origin = _axis_of(model, layer, symbols)
+    axis, origin = _axis_of(graphs, wanted, symbols)
     if options.neuron_axis is not None:
         origin = "given"
     elif axis is not None:
         options = dataclasses.replace(options, neuron_axis=axis)
     point = KerasPoint(name, options=options, call_of=call_of)
     point.intake.axis_origin = origin
-    point.counts_positions = counts_positions(symbols, model, options.mask)
+    point.counts_positions = counts_positions(symbols, graphs.model, options.mask)
     return point
 
 
-def _axis_of(model: Any, layer: Any, symbols: Sequence[Any]) -> tuple[int | None, str]:
+def _axis_of(graphs: Graphs, wanted: Wanted, symbols: Sequence[Any]) -> tuple[int | None, str]:
     """Return the axis at a layer's input or output, if anything tells, and where from."""
-    own = own_axis(layer)
-    if own is not None and not is_by_element(layer):
+    own = own_axis(wanted.layer, wanted.place)
+    if own is not None and not is_by_element(wanted.layer):
         return own, "layer"
-    followed = followed_axis(symbols)
-    if followed is not None:
+    followed = graphs.neurons.of(symbols)
+    if isinstance(followed, int):
         return followed, "flow"
     if own is not None:
         return own, "layer"
     # Keras has features last, unless layers of the model say that channels come first.
-    return None, "guess" if may_have_channels_first(model) else "rule"
+    is_lost = followed is LOST and any(len(each.shape) > 2 for each in symbols)
+    is_guess = is_lost or may_have_channels_first(graphs.model)
+    return None, "guess" if is_guess else "rule"
 
 
 def _check_symbols(probe: Probe, symbols: Sequence[Any]) -> None:

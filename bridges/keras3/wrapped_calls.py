@@ -17,21 +17,22 @@ from .passes import ModelPasses
 from .points import KerasPoint
 from .probes import points_of
 
+Call = Callable[..., object]
+
 
 class Callee(Protocol):
     """A layer or a model of Keras. A quantised layer runs its ``quantized_call`` instead."""
 
     call: Any
     quantized_call: Any
-    quantization_mode: str | None
     supports_jit: bool
 
 
 def wrap(layer: Callee, places: dict[str, Probe], retrace_users: Callable[[], None]) -> None:
     """Capture the calls of a layer."""
-    original, jit = getattr(layer, _name_of_call(layer)), layer.supports_jit
+    jit = layer.supports_jit
 
-    def call(*args: object, **kwargs: object) -> object:
+    def call(original: Call, *args: object, **kwargs: object) -> object:
         # With Keras' mask, which what comes of a capture need not have.
         first = next(iter((*args, *kwargs.values())), None)
         if "before" in places:
@@ -43,10 +44,12 @@ def wrap(layer: Callee, places: dict[str, Probe], retrace_users: Callable[[], No
             return result
         return places["after"].capture(result, lambda: own_mask(layer, first, result))
 
-    restore = _replace_call(layer, call)
+    # Keras runs the second one after quantize(), also if that comes later.
+    restore = [_replace_call(layer, name, call) for name in ("call", "quantized_call")]
 
     def unwrap() -> None:
-        if restore():
+        were_there = [each() for each in restore]
+        if any(were_there):
             layer.supports_jit = jit
             retrace_users()
 
@@ -62,12 +65,12 @@ def count_passes(
     retrace_users: Callable[[], None],
 ) -> None:
     """Count the passes of a model, until all points are detached."""
-    original, attached = model.call, len(points)
+    attached = len(points)
 
-    def call(*args: object, **kwargs: object) -> object:
+    def call(original: Call, *args: object, **kwargs: object) -> object:
         return passes.around(model, original, args, kwargs)
 
-    restore = _replace_call(model, call)
+    restore = _replace_call(model, "call", call)
 
     def leave() -> None:
         nonlocal attached
@@ -83,9 +86,10 @@ def count_passes(
 class _Wrapper:
     """What a layer has in place of its call. ``before``: what was set at the layer itself."""
 
-    def __init__(self, layer: Callee, name: str, call: Callable[..., object]) -> None:
-        functools.update_wrapper(self, getattr(layer, name))  # also what another wrapper has
-        self._call, self.is_over = call, False
+    def __init__(self, layer: Callee, name: str, call: Call) -> None:
+        original = getattr(layer, name)
+        functools.update_wrapper(self, original)  # also what another wrapper has
+        self._call, self.is_over = functools.partial(call, original), False
         own: dict[str, object] = vars(layer)
         self.before = own.get(name)
 
@@ -93,12 +97,12 @@ class _Wrapper:
         return self._call(*args, **kwargs)
 
 
-def _replace_call(layer: Callee, call: Callable[..., object]) -> Callable[[], bool]:
-    """Let a layer run ``call``. Return a function that undoes it, and whether it was still to do.
+def _replace_call(layer: Callee, name: str, call: Call) -> Callable[[], bool]:
+    """Let a layer run ``call``, which is given its own one first, by the name of a method.
 
-    Calls that were replaced one after the other may be restored in any order.
+    Return a function that undoes it, and whether it was still to do. Calls that were replaced one
+    after the other may be restored in any order.
     """
-    name = _name_of_call(layer)
     wrapper = _Wrapper(layer, name, call)
     setattr(layer, name, wrapper)
     own: dict[str, object] = vars(layer)
@@ -112,12 +116,6 @@ def _replace_call(layer: Callee, call: Callable[..., object]) -> Callable[[], bo
         return was_there
 
     return restore
-
-
-def _name_of_call(layer: Callee) -> str:
-    """Return the name of the method that Keras runs when a layer is called."""
-    is_quantized = getattr(layer, "quantization_mode", None) is not None
-    return "quantized_call" if is_quantized else "call"
 
 
 def traced_users(layers: Sequence[Any]) -> list[Any]:

@@ -244,3 +244,23 @@ def test_labels_of_a_block():
     with run.labels([2] * 4):
         step(x)
     assert {label: each.total for label, each in run["x"].counts_by().items()} == {0: 4, 1: 4, 2: 4}
+
+
+@pytest.mark.parametrize("name", ["_vmap_pmap", "my_shard_map", "ad_checkpoint"])
+def test_modules_of_others_are_not_those_of_jax(name):
+    """Equinox calls jax.vmap in a file _vmap_pmap.py."""
+    theirs = {"__name__": f"equinox.{name}"}
+    code = "def mapped(f, x):\n    return jax.vmap(f)(x)\ndef lazy_init(f, x):\n    return f(x)\n"
+    exec(compile("import jax\n" + code, f"/flax/equinox/{name}.py", "exec"), theirs)
+    run, x = ts.Run(), jnp.ones((5, 3))
+    jax.jit(lambda x: theirs["mapped"](lambda one: ts.tap(one, "mapped", run), x))(x)
+    theirs["lazy_init"](lambda x: ts.tap(x, "lazily", run), x)
+    assert {name: point.state_count for name, point in run.items()} == {"mapped": 5, "lazily": 5}
+
+
+def test_one_example_of_several_positions():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(6, 4, 11)), jnp.float32)
+    run = ts.Run()
+    jax.jit(jax.vmap(lambda one: ts.tap(one[None], "mapped", run)[0]))(x)
+    np.testing.assert_array_equal(run["mapped"].raw_states, ts.compress_states(x))
+    assert (run["mapped"].instance_count, run["mapped"].spatial_shape) == (6, (4,))

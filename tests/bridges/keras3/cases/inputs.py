@@ -90,3 +90,43 @@ def test_what_is_mapped_at_once():
             return
         model.predict(X, batch_size=4, verbose=0)
     np.testing.assert_array_equal(run["inner"].raw_states, rows)
+
+
+def behind_a_last_step(x):
+    return ops.transpose(layers.Lambda(lambda y: ops.transpose(y, (1, 0, 2)))(x), (1, 0, 2))
+
+
+# what changes the order of the inputs, and what does not
+REORDERED = {
+    "flipped": (lambda x: ops.flip(x, axis=0), False),
+    "rolled": (lambda x: ops.roll(x, 1, axis=0), False),
+    "sorted": (lambda x: ops.sort(x, axis=0), False),
+    "taken": (lambda x: ops.take(x, ops.argsort(x[:, 0, 0]), axis=0), False),
+    "taken by some": (lambda x: ops.take_along_axis(x, ops.argsort(x, axis=0), axis=0), False),
+    "in a nested model": (lambda x: flipping()(x), False),
+    "time first": (layers.Lambda(lambda x: ops.transpose(x, (1, 0, 2))), False),
+    "flipped in time": (lambda x: ops.flip(x, axis=1), True),
+    "sorted in time": (lambda x: ops.sort(x, axis=-2), True),
+    "there and back": (behind_a_last_step, True),
+    "joined": (lambda x: ops.concatenate([x, ops.flip(x, axis=0)], axis=-1), True),
+}
+
+
+def flipping():
+    inputs = keras.Input((None, 4))
+    return keras.Model(inputs, layers.ReLU()(ops.flip(inputs, axis=0)))
+
+
+@pytest.mark.parametrize("way", REORDERED)
+def test_inputs_in_another_order_are_unknown(way):
+    reorder, are_known = REORDERED[way]
+    inputs = keras.Input((None, 4))
+    model = keras.Model(inputs, layers.Dense(3, name="out")(reorder(layers.Dense(4)(inputs))))
+    with ts.capture(model, "out") as run:
+        model.predict(X, batch_size=6, verbose=0)
+    assert run.instance_count == 6
+    if are_known:
+        assert {label: c.total for label, c in run["out"].counts_by(Y).items()} == {0: 18, 1: 18}
+        return
+    with pytest.raises(ts.errors.InputsUnknown, match="axis 0 does not count the inputs"):
+        run["out"].counts_by(Y)

@@ -87,6 +87,19 @@ def test_layers_without_known_positions_keep_all_rows():
     assert run["pooled"].state_count == 3
 
 
+def test_positions_in_reverse_are_not_those_of_the_mask():
+    words = keras.Input((6,), dtype="int32", name="words")
+    mask = keras.Input((6,), dtype="int32", name="padding_mask")
+    loop = layers.LSTM(5, return_sequences=True, go_backwards=True, name="loop")
+    model = keras.Model([words, mask], loop(layers.Embedding(20, 8)(words)))
+    with (
+        pytest.warns(ts.errors.UnmaskedLayerWarning, match="loop_states .its positions were not"),
+        ts.capture(model, "loop", mask="padding_mask") as run,
+    ):
+        model.predict([WORDS, MASK], verbose=0)
+    assert run["loop"].state_count == 18
+
+
 def test_a_mask_of_other_inputs_does_not_apply():
     model = padded()
     with (

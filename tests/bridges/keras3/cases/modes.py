@@ -266,26 +266,6 @@ def test_copies_of_points_have_what_was_captured(images):
             assert twin.histogram() == point.histogram()
 
 
-@pytest.mark.filterwarnings("ignore:Layer InputLayer does not have a `quantize` method")
-def test_quantised_layers():
-    inputs = keras.Input((6,))
-    hidden = layers.Dense(5, "relu", name="hidden")(inputs)
-    model = keras.Model(inputs, layers.Activation("tanh", name="act")(hidden))
-    model.quantize("int8")
-    x = np.random.default_rng(0).normal(size=(20, 6)).astype("float32")
-    bare = model.predict(x, verbose=0)
-    with ts.capture(model, ["hidden", "act"]) as run:
-        for _ in range(2):
-            np.testing.assert_array_equal(model.predict(x, verbose=0), bare)
-    for name, point in run.items():
-        rows = rows_of(model, name.removesuffix("_states"), x)
-        np.testing.assert_array_equal(point.raw_states, np.tile(rows, (2, 1)))
-        assert point.passes == (2, 2)
-    model.predict(x, verbose=0)
-    assert run["hidden"].state_count == 40
-    assert "quantized_call" not in vars(model.get_layer("hidden"))
-
-
 @pytest.mark.skipif(BACKEND == "tensorflow", reason="its CPU kernels know channels_last only")
 def test_channels_first():
     inputs = keras.Input((2, 8, 8))

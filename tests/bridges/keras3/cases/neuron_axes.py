@@ -93,11 +93,13 @@ def test_the_axis_is_followed(kind):
 def test_where_an_axis_is_known_from():
     inputs = keras.Input((6, 7, 4))
     x = layers.Reshape((42, 4))(layers.Dense(4, name="dense")(inputs))
-    model = keras.Model(inputs, layers.ReLU(name="relu")(x))
+    x = layers.ReLU(name="relu")(layers.ReLU(name="given")(inputs) + layers.Reshape((6, 7, 4))(x))
+    model = keras.Model(inputs, x)
     run = ts.build_efficiency_model(model, "*", exclude="reshape*")
     assert {point.name: point.axis_origin for point in run.efficiency_layers} == {
         "dense_states": "layer",
-        "relu_states": "rule",  # behind a reshape, but features are last in all of this model
+        "given_states": "rule",  # of an input, but features are last in all of this model
+        "relu_states": "flow",
     }
     (given,) = ts.build_efficiency_model(model, "relu", neuron_axis={"re*": 1}).efficiency_layers
     assert (given.neuron_axis, given.axis_origin) == (1, "given")
@@ -105,7 +107,7 @@ def test_where_an_axis_is_known_from():
 
 def test_a_guess_is_told():
     inputs = keras.Input((4, 6, 7))
-    x = layers.Reshape((5, 42))(conv(name="conv")(inputs))
+    x = layers.Reshape((42, 5))(conv(name="conv")(inputs))
     model = keras.Model(inputs, layers.ReLU(name="relu")(x))
     with pytest.warns(GuessedAxisWarning, match=r"a guess for relu_states:"):
         captured = ts.build_efficiency_model(model, ["conv", "relu"])
