@@ -49,6 +49,8 @@ def _renamed_on_success(path: Any, overwrite: bool = False) -> Iterator[Path]:
     except BaseException as error:
         if isinstance(error, OSError):
             show_target_in(error, partial, target)
+            if str(error.filename).startswith(str(target)):  # else reading has failed
+                note_unwritten(error)
         _delete_partial(partial)
         raise
 
@@ -62,9 +64,6 @@ def show_target_in(error: OSError, partial: Path, target: Path) -> None:
         error.filename = str(target)
     elif str(error.filename).startswith(str(partial)):
         error.filename = str(error.filename).replace(str(partial), str(target), 1)
-    else:
-        return
-    note_unwritten(error)
 
 
 def _unwritten(code: int, target: Path, why: str) -> OSError:

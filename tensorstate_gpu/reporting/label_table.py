@@ -170,7 +170,9 @@ class LabelTable:
         measures = tuple(LayerReport.of(_shown(label), each) for label, each in by_label.items())
         covered = min(each.coverage for each in measures) >= ROUGH
         quality: Quality = "rough" if covered else "bounds only"
-        return cls(name, tuple(by_label), measures, told, quality=quality)
+        table = cls(name, tuple(by_label), measures, quality=quality)
+        # Corrected entropies of labels are above that of the sample, which is shown beside it.
+        return dataclasses.replace(table, information=min(told, table.label_entropy))
 
     def as_list(self) -> list[dict[str, object]] | None:
         """Return the measures of each label, ready for JSON; None if there are none."""

@@ -71,6 +71,16 @@ def test_a_table_by_label_of_counts():
 
 
 @pytest.mark.parametrize("keep", ["states", "counts"])
+def test_a_state_tells_no_more_than_the_bits_shown_of_its_label(keep):
+    """A corrected entropy of labels is above that of the sample, which the table shows."""
+    made = ts.CapturePoint("layer", keep=keep)
+    made.declare(4, 1)
+    made.append(np.arange(16, dtype=np.uint8)[:, None], 16, np.arange(16))
+    table = ts.Run([made]).report(by_label=True).by_label[0]
+    assert (table.information, table.label_entropy) == (4, 4)
+
+
+@pytest.mark.parametrize("keep", ["states", "counts"])
 def test_a_table_without_labels_says_so(keep):
     report = ts.Run([point_of_numbers("plain", [0, 1] * 9, 2, keep=keep)]).report(by_label=True)
     assert report.by_label[0].as_list() is None
