@@ -332,13 +332,17 @@ class Intake:
     # ---- the end -------------------------------------------------------------------------------
 
     def reset(self, neurons: int | None, axis: int | None) -> None:
-        """Delete everything captured. Declares the neurons of future batches, if they are known."""
+        """Delete everything captured. Declares the neurons of future batches, if they are known.
+
+        If a store cannot commit that, it raises its error and tries again before the next commit.
+        """
         self.wait_for_pending()
         with self.lock:
-            self.sink.remove()
+            wait_for_removal = self.sink.remove()
             self.begin_anew()
             if neurons is not None:
                 self.declare(neurons, axis)
+        wait_for_removal()
 
     def begin_anew(self) -> None:
         """Forget everything captured, of which the sink has nothing more. Call it with the lock."""
@@ -361,17 +365,18 @@ class Intake:
 def empty_together(intakes: Sequence[Intake]) -> None:
     """Delete everything captured by the intakes of a run, in a store by a single commit.
 
-    If a store cannot commit, those of other stores that are empty by then go on.
+    A store that cannot commit that raises its error, and tries again before its next commit.
     """
     by_store: dict[int, list[Intake]] = {}
     for intake in intakes:
         by_store.setdefault(id(intake.sink.store), []).append(intake)
-    with ExitStack() as locks:
+    with ExitStack() as waits, ExitStack() as locks:
         for intake in sorted(intakes, key=id):  # another run of the same points may be emptied, too
             locks.enter_context(intake.lock)
         locks.enter_context(deferred_interrupts())  # else points might stay that take no more rows
         for together in by_store.values():
-            remove_together(intake.sink for intake in together)
+            for wait in remove_together(intake.sink for intake in together):
+                waits.callback(wait)
             for intake in together:
                 intake.begin_anew()
 

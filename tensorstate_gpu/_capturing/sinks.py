@@ -51,8 +51,11 @@ class Sink(Protocol):
     def before_batch(self) -> None:
         """Wait for queue space, and commit if it is time to. Raises background errors."""
 
-    def remove(self) -> None:
-        """Delete rows that are kept outside the accumulator."""
+    def remove(self) -> Callable[[], None]:
+        """Delete rows that are kept outside the accumulator. Return what waits for that.
+
+        The layer can be captured anew before that, and also if waiting raises an error.
+        """
 
     def release_name(self) -> None:
         """Release the layer's name: nothing will be captured."""
@@ -101,7 +104,10 @@ class _NoStore:
     def _do_nothing(self) -> None:
         """Nothing to do."""
 
-    remove = release_name = flush = close = _do_nothing
+    def remove(self) -> Callable[[], None]:
+        return self._do_nothing
+
+    release_name = flush = close = _do_nothing
 
     def discard_broken_pass(self) -> bool:
         """Nothing to do: PassMarks does it."""
@@ -206,8 +212,8 @@ class StoreSink:
     def before_batch(self) -> None:
         self._session.before_batch(self._name)
 
-    def remove(self) -> None:
-        self._session.remove(self._name)
+    def remove(self) -> Callable[[], None]:
+        return self._session.remove(self._name)
 
     def release_name(self) -> None:
         self._session.release_name(self._name)
@@ -232,14 +238,11 @@ def close_together(sinks: Iterable[Sink]) -> None:
             closing.callback(session.finish, *names)
 
 
-def remove_together(sinks: Iterable[Sink]) -> None:
-    """Delete the rows of the sinks of a run, in each store by a single commit."""
+def remove_together(sinks: Iterable[Sink]) -> list[Callable[[], None]]:
+    """Delete the rows of the sinks of a run, in each store by one commit; see Sink.remove()."""
     kept = list(sinks)
-    for sink in kept:
-        if not isinstance(sink, StoreSink):
-            sink.remove()
-    for session, names in _by_store(kept).items():
-        session.remove(*names)
+    waits = [sink.remove() for sink in kept if not isinstance(sink, StoreSink)]
+    return waits + [session.remove(*names) for session, names in _by_store(kept).items()]
 
 
 def _by_store(sinks: Iterable[Sink]) -> dict["WritingSession", list[str]]:
@@ -273,7 +276,7 @@ class CommittedSink(_NoStore):
     def before_batch(self) -> None:
         raise self._closed_error()
 
-    def remove(self) -> None:
+    def remove(self) -> Callable[[], None]:
         raise self._closed_error()
 
     def _closed_error(self) -> StoreClosed:

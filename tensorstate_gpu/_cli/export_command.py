@@ -11,7 +11,7 @@ from tensorstate_gpu._process.new_files import new_folder
 from tensorstate_gpu._process.progress import Progress, counted_then_written, so_far
 from tensorstate_gpu.reporting.text import printable_name, with_noun
 from tensorstate_gpu.store import Store, Stores
-from tensorstate_gpu.store.keys import state_key
+from tensorstate_gpu.store.keys import file_name
 from tensorstate_gpu.store.stored_rows import StoredRows
 
 
@@ -77,13 +77,13 @@ def _bar(layers: Sequence[StoredRows], counts: bool) -> Progress:
 
 
 def _write_rows(layer: StoredRows, folder: Path, bar: Progress) -> tuple[str, str]:
-    name = f"{state_key(layer.name)}.parquet"
+    name = file_name(layer.name, ".parquet")
     layer.to_parquet(folder / name, progress=so_far(bar.add))
     return name, with_noun(len(layer), "row")
 
 
 def _write_counts(layer: StoredRows, folder: Path, bar: Progress) -> tuple[str, str]:
-    name = f"{state_key(layer.name)}.parquet"
+    name = file_name(layer.name, ".parquet")
     on_counted, on_written = counted_then_written(so_far(bar.add), len(layer))
     counts = layer.counted(progress=so_far(on_counted))
 

@@ -12,12 +12,7 @@ from typing import Any, BinaryIO
 
 def check_new(path: object, *, overwrite: bool = False) -> None:
     """Raise what new_file() would raise for a path, as far as it is known before work starts."""
-    target = _target(path, overwrite)
-    if not target.parent.is_dir():
-        code = errno.ENOTDIR if target.parent.exists() else errno.ENOENT
-        raise OSError(code, os.strerror(code), str(target))
-    if not os.access(target.parent, os.W_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(target))
+    _target(path, overwrite)
 
 
 @contextlib.contextmanager
@@ -54,6 +49,8 @@ def _renamed_on_success(path: Any, overwrite: bool = False) -> Iterator[Path]:
     except BaseException as error:
         if isinstance(error, OSError):
             show_target_in(error, partial, target)
+            if str(error.filename).startswith(str(target)):  # else reading has failed
+                note_unwritten(error)
         _delete_partial(partial)
         raise
 
@@ -67,6 +64,19 @@ def show_target_in(error: OSError, partial: Path, target: Path) -> None:
         error.filename = str(target)
     elif str(error.filename).startswith(str(partial)):
         error.filename = str(error.filename).replace(str(partial), str(target), 1)
+
+
+def _unwritten(code: int, target: Path, why: str) -> OSError:
+    error = OSError(code, os.strerror(code), str(target))
+    note_unwritten(error, why)
+    return error
+
+
+def note_unwritten(error: OSError, why: str = "") -> None:
+    """Let an error say that its file could not be written: its own text is that of reading, too."""
+    note = f"it could not be written{': ' if why else ''}{why}"
+    if note not in getattr(error, "__notes__", ()):
+        error.add_note(note)
 
 
 def _local_path(path: Any) -> Path:
@@ -84,7 +94,18 @@ def _target(path: Any, overwrite: bool) -> Path:
     if overwrite:
         target = Path(os.path.realpath(target))
     _raise_if_in_the_way(target, overwrite)
+    _raise_if_unwritable(target)
     return target
+
+
+def _raise_if_unwritable(target: Path) -> None:
+    folder = target.parent
+    if not folder.exists():
+        raise _unwritten(errno.ENOENT, target, f"there is no folder {folder}")
+    if not folder.is_dir():
+        raise _unwritten(errno.ENOTDIR, target, f"{folder} is no folder")
+    if not os.access(folder, os.W_OK):
+        raise _unwritten(errno.EACCES, target, f"the folder {folder} is read-only")
 
 
 def _raise_if_in_the_way(target: Path, overwrite: bool) -> None:

@@ -25,6 +25,7 @@ from tensorstate_gpu.information.group_table import GroupTable, SampledInstances
 from tensorstate_gpu.information.information_estimates import information_of_sums
 
 LabelT = TypeVar("LabelT")
+_NONE = np.zeros(0, np.int64)
 
 
 class GroupedCounts(CountsByGroup[StateCounts]):
@@ -121,20 +122,60 @@ class GroupedCounts(CountsByGroup[StateCounts]):
 
     def group_table(self) -> GroupTable:
         """Return the counts with a number for each state, for estimates."""
-        packed = np.concatenate([part.packed for part in self._parts])
-        distinct, _, numbers = cpu().unique(packed)
-        ends = np.cumsum([len(part) for part in self._parts])[:-1]
-        counts = [part.counts for part in self._parts]
-        total = np.zeros(len(distinct), np.int64)
-        np.add.at(total, numbers, np.concatenate(counts))
+        # Of many labels with few inputs each, most groups are empty: what is done for each counts.
+        present = [(group, part) for group, part in enumerate(self._parts) if len(part)]
         firing = np.zeros((len(self), self.neurons), np.int64)
-        for group, part in enumerate(self._parts):
-            if len(part):
+        places, counts = [_NONE] * len(self), [_NONE] * len(self)
+        total = _NONE
+        if present:
+            distinct, _, numbers = cpu().unique(
+                np.concatenate([part.packed for _, part in present])
+            )
+            total = np.zeros(len(distinct), np.int64)
+            start = 0
+            for group, part in present:
+                places[group], counts[group] = numbers[start : start + len(part)], part.counts
+                total[places[group]] += part.counts
                 firing[group] = self._sum(group, cpu().firing_counts)[: self.neurons]
-        places = tuple(np.split(numbers, ends))
+                start += len(part)
         return GroupTable(
-            total, places, tuple(counts), self._sample, self.neurons, firing, self._cofiring
+            total,
+            tuple(places),
+            tuple(counts),
+            self._sample,
+            self.neurons,
+            firing,
+            self._cofiring,
         )
+
+    def pairs_with(self, others: Sequence[object]) -> tuple[NDArray[np.int64], GroupTable]:
+        """Return what estimates need of the pairs of histogram and state of these and others.
+
+        And the rows of each histogram by group, (histograms, groups). No two have a common pair.
+        """
+        each: list[GroupedCounts] = [self, *others]  # type: ignore[list-item]
+        filled = [
+            (number, group, part)
+            for group in range(len(self))
+            for number, part in enumerate(one._parts[group] for one in each)
+            if len(part)
+        ]
+        rows = np.zeros((len(each), len(self)), np.int64)
+        if not filled:
+            return rows, GroupTable(_NONE, (), (), self._sample)
+        numbers, groups, parts = zip(*filled, strict=True)
+        lengths = [len(part) for part in parts]
+        histogram, group_of = np.repeat(numbers, lengths), np.repeat(groups, lengths)
+        counts = np.concatenate([part.counts for part in parts])
+        np.add.at(rows, (histogram, group_of), counts)
+        keys = histogram.astype(np.uint32).view(np.uint8).reshape(-1, 4)
+        packed = np.concatenate([part.packed for part in parts])
+        distinct, _, places = cpu().unique(np.hstack([keys, packed]))
+        total = np.zeros(len(distinct), np.int64)
+        np.add.at(total, places, counts)
+        ends = np.searchsorted(group_of, np.arange(1, len(self)))
+        split = [tuple(np.split(values, ends)) for values in (places, counts)]
+        return rows, GroupTable(total, split[0], split[1], self._sample)
 
     def _cofiring(self, group: int) -> NDArray[np.int64]:
         return self._sum(group, cpu().cofiring)[: self.neurons, : self.neurons]

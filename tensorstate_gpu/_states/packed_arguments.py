@@ -11,6 +11,9 @@ from tensorstate_gpu._arrays.dlpack import Tensor, borrow
 from tensorstate_gpu._arrays.frameworks import jax_tracing
 from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._states.backends import backend_of
+from tensorstate_gpu.errors import warn_user
+
+_LOOKED_AT = 64  # rows that mostly show that these are packed
 
 
 def borrow_packed(
@@ -54,6 +57,21 @@ def check_neurons(neurons: Any, width: int, argument: str) -> int:
             f"{advice}"
         )
     return number
+
+
+def warn_if_unpacked(packed: NDArray[np.uint8]) -> None:
+    """Warn if rows without a number of neurons look as if each byte were a neuron.
+
+    Nothing tells for certain: packed rows of which only every eighth neuron fires look like that.
+    """
+    width = packed.shape[1]
+    if width == 1 or packed[:_LOOKED_AT].max(initial=0) > 1 or packed.max(initial=0) != 1:
+        return
+    warn_user(
+        f"states have bytes of 0 and 1 only, and are taken as packed: rows of {8 * width} neurons. "
+        f"If they are {width} neurons, one in each byte, compress_states() packs them; else "
+        "neurons= says how many there are"
+    )
 
 
 def check_unused_bits(packed: NDArray[np.uint8], neurons: int) -> None:

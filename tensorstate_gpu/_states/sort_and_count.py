@@ -20,7 +20,7 @@ from tensorstate_gpu._process.progress import (
 )
 from tensorstate_gpu._states.backends import cpu, device_backend_for
 from tensorstate_gpu._states.external_counter import ExternalCounter
-from tensorstate_gpu._states.packed_arguments import borrow_packed, check_neurons
+from tensorstate_gpu._states.packed_arguments import borrow_packed, check_neurons, warn_if_unpacked
 from tensorstate_gpu._states.sorted_runs import SortedRun
 from tensorstate_gpu._states.spilling_counter import SpillingCounter
 from tensorstate_gpu._states.state_counts import StateCounts
@@ -194,6 +194,8 @@ def count_states(
         is_file = isinstance(states, np.memmap) and states.nbytes > _STREAMED_BYTES
         count = _count_by_parts if is_file else _count_rows
         rows, counts = count(backend, packed)
+    if neurons is None and len(rows) > 1:  # one state says too little
+        warn_if_unpacked(rows)
     counted = StateCounts.trusted(rows, counts, bits)
     return counted if to is None else saved(counted, to, progress=on_written)
 

@@ -17,7 +17,7 @@ from tensorstate_gpu.information.bounds import (
     least_entropy,
     unseen_entropy,
 )
-from tensorstate_gpu.information.counts_of_counts import CountsOfCounts
+from tensorstate_gpu.information.counts_of_counts import CountsOfCounts, remembered
 from tensorstate_gpu.information.estimated_measure import (
     ROUGH,
     Estimate,
@@ -146,7 +146,7 @@ def _entropy_of_source(sums: GroupSums, tree: Floats | None, neurons: int | None
         Estimate(
             value,
             plugin,
-            rarefied(sums.whole, max(1, sums.rows // 2)),
+            _of_half(sums.whole),
             *_bounds(sums, tree, value, replicates, neurons),
             sums.coverage,
             sums.least_coverage,
@@ -161,6 +161,13 @@ def _entropy_of_source(sums: GroupSums, tree: Floats | None, neurons: int | None
     )
 
 
+@remembered
+def _of_half(sample: CountsOfCounts) -> float:
+    """Return the entropy that half of the rows would show, in bits."""
+    return rarefied(sample, max(1, sample.rows // 2))
+
+
+@remembered
 def _both_entropies(sample: CountsOfCounts) -> tuple[float, float]:
     """Return the estimated entropy of the source, and that of the sample, in bits."""
     return chao_wang_jost(sample), plug_in(sample) / math.log(2)
@@ -183,6 +190,7 @@ def second_order_error(sums: GroupSums) -> float:
     return sums.clustering * math.sqrt(2 * degrees) / (2 * sums.rows * math.log(2))
 
 
+@remembered
 def chao_wang_jost(sample: CountsOfCounts) -> float:
     """Return the estimated entropy of the source, in bits."""
     return corrected(sample, "chao-wang-jost", 1, None)

@@ -55,7 +55,7 @@ class GroupSums:
             table.rows_alone,
             np.array(
                 [
-                    float((counts**2.0 / table.total[places]).sum())
+                    float((counts**2.0 / table.total[places]).sum()) if len(places) else 0.0
                     for counts, places in zip(table.counts, table.places, strict=True)
                 ]
             ),

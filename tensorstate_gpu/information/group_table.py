@@ -115,16 +115,18 @@ class GroupTable:
 
     @property
     def rows_by_group(self) -> Ints:
-        return np.array([int(counts.sum()) for counts in self.counts], np.int64)
+        sums = (int(counts.sum()) if len(counts) else 0 for counts in self.counts)
+        return np.fromiter(sums, np.int64, len(self.counts))
 
     @property
     def rows_alone(self) -> Ints:
         """How many rows of each group have a state that occurs in no other: (groups,)."""
         groups = np.zeros(len(self.total), np.int64)
-        for places in self.places:
+        for places in filter(len, self.places):
             groups[places] += 1
         each = zip(self.places, self.counts, strict=True)
-        return np.array([counts[groups[at] == 1].sum() for at, counts in each], np.int64)
+        alone = (counts[groups[at] == 1].sum() if len(at) else 0 for at, counts in each)
+        return np.fromiter(alone, np.int64, len(self.places))
 
     def total_without(self, group: int) -> Ints:
         """Return the counts of all groups together but one; states may have none left."""

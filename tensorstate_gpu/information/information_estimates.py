@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -22,6 +22,7 @@ from tensorstate_gpu.information.rarefactions import rarefied
 from tensorstate_gpu.information.replicates import Replicates, bias_of
 
 Label = TypeVar("Label")
+_BATCH = 1 << 16  # states of labels whose sums are computed together
 
 
 def estimate_mutual_information(by_label: Mapping[Label, object]) -> Estimate:
@@ -64,8 +65,9 @@ def estimate_mutual_information(by_label: Mapping[Label, object]) -> Estimate:
     if not each:
         raise ValueError("by_label is empty; at least one label is needed")
     _check_kinds(each)
-    sums = [sums_of(groups) for groups in each]
-    return information_of_sums(sums, sums_of(_together(each)))
+    rows, pairs = zip(*map(_pairs, _batches(each)), strict=True)
+    states = sums_of(_together(each))
+    return _estimated(np.concatenate(rows), GroupSums.together(pairs), states)
 
 
 def information_of_sums(by_label: Sequence[GroupSums], states: GroupSums) -> Estimate:
@@ -73,8 +75,14 @@ def information_of_sums(by_label: Sequence[GroupSums], states: GroupSums) -> Est
 
     ``by_label``: those of each label. ``states``: those of all labels together.
     """
-    of_labels = _labels(by_label)
-    pairs = dataclasses.replace(GroupSums.together(by_label), instances=states.instances)
+    rows = np.array([sums.rows_by_group for sums in by_label])
+    return _estimated(rows, GroupSums.together(by_label), states)
+
+
+def _estimated(rows: Ints, pairs: GroupSums, states: GroupSums) -> Estimate:
+    """Estimate it. ``rows``: of each label, by group. ``pairs``: those of label and state."""
+    of_labels = GroupSums.of(GroupTable.of(rows.T))  # of a sample in which each label is a state
+    pairs = dataclasses.replace(pairs, instances=states.instances)
     parts = of_labels, states, pairs
     exact = _information(*(chao_wang_jost(part.whole) for part in parts))
     replicates = Replicates.of(
@@ -128,14 +136,38 @@ def _information(labels: float, states: float, pairs: float) -> float:
     return labels + states - pairs
 
 
-def _labels(by_label: Sequence[GroupSums]) -> GroupSums:
-    """Return the sums of a sample in which each label is a state."""
-    rows = np.array([sums.rows_by_group for sums in by_label])
-    return GroupSums.of(GroupTable.of(rows.T))
+def _batches(each: Sequence[object]) -> Iterator[list[object]]:
+    """Yield labels, small ones together: 100,000 labels of a few inputs have no sums of their own.
+
+    Those of the same groups, which merging would check later.
+    """
+    batch: list[object] = []
+    free = 0
+    for groups in each:
+        size = sum(map(len, groups.parts)) if isinstance(groups, Pairable) else _BATCH
+        if batch and (size > free or len(groups) != len(batch[0])):  # type: ignore[arg-type]
+            yield batch
+            batch = []
+        free = (free if batch else _BATCH) - size
+        batch.append(groups)
+    yield batch
+
+
+def _pairs(batch: list[object]) -> tuple[Ints, GroupSums]:
+    """Return the rows of labels by group, and the sums over pairs of label and state."""
+    first, *others = batch
+    if not others or not isinstance(first, Pairable):
+        sums = sums_of(first)
+        return sums.rows_by_group[None], sums
+    rows, table = first.pairs_with(others)
+    if not rows.any(axis=1).all():
+        raise ValueError("groups holds no rows; at least one is needed")
+    return rows, GroupSums.of(table)
 
 
 def _check_kinds(each: Sequence[object]) -> None:
     """Raise TypeError unless all are histograms that can be merged here, or all are arrays."""
+    each = list({type(groups): groups for groups in each}.values())
     if any(isinstance(groups, OfRanks) for groups in each):
         raise TypeError(
             "by_label has counts of all ranks of a job, of which no rank has all states: "
@@ -175,6 +207,16 @@ class Mergeable(Protocol):
     """Histograms by group, such as GroupedCounts."""
 
     def merge(self, *others: object) -> object: ...
+
+
+@runtime_checkable
+class Pairable(Protocol):
+    """Histograms by group in memory, such as GroupedCounts."""
+
+    @property
+    def parts(self) -> Sequence[Sized]: ...
+
+    def pairs_with(self, others: Sequence[object]) -> tuple[Ints, GroupTable]: ...
 
 
 @runtime_checkable

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tensorstate_gpu._arrays.array_types import CudaArray, DLPackArray
 from tensorstate_gpu._process.progress import OnDone, with_progress
 from tensorstate_gpu._states.backends import cpu
-from tensorstate_gpu._states.packed_arguments import borrow_packed, check_neurons
+from tensorstate_gpu._states.packed_arguments import borrow_packed, check_neurons, warn_if_unpacked
 from tensorstate_gpu._states.sort_and_count import HasHistogram, count_states
 from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu._states.stored_counts import StoredCounts
@@ -99,6 +99,7 @@ class _Rows:
     def __init__(self, states: object, neurons: int | None) -> None:
         self._backend, self._packed = borrow_packed(states)
         width = self._packed.shape[1]
+        self._is_told = neurons is not None
         self.neurons = 8 * width if neurons is None else check_neurons(neurons, width, "neurons")
         self.total = self._packed.shape[0]
 
@@ -108,6 +109,8 @@ class _Rows:
             counts: Ints = backend.to_host(backend.firing_counts(backend.view(self._packed)))
         if counts[self.neurons :].any():
             raise ValueError(f"states have bits set beyond their {self.neurons} neurons")
+        if not self._is_told:
+            warn_if_unpacked(np.packbits(counts > 0, bitorder="little")[None])
         return counts[: self.neurons]
 
     def cofiring(self) -> Ints:

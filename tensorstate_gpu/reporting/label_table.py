@@ -18,6 +18,7 @@ from tensorstate_gpu.information import ClassDivergences, Estimate
 from tensorstate_gpu.information.class_information import Pairs, information_of
 from tensorstate_gpu.information.estimated_measure import ROUGH, Quality
 from tensorstate_gpu.reporting.label_divergences import divergences_of_layers
+from tensorstate_gpu.reporting.label_measures import measures_of, shown_label
 from tensorstate_gpu.reporting.layer_report import HEADINGS, LayerReport, Sized, reading_counts
 from tensorstate_gpu.reporting.text import printable_name, text_table
 
@@ -122,7 +123,7 @@ class LabelTable:
             told = information_of(totals, layer.histogram(), pairs, "chao-wang-jost")
             return cls._measured(layer.name, found, told)
         measures = [
-            LayerReport.of(_shown(label), found[label], grouped.estimate("efficiency"))
+            LayerReport.of(shown_label(label), found[label], grouped.estimate("efficiency"))
             for label, grouped in by_label.items()
         ]
         return cls._estimated(layer.name, by_label, measures, groups.estimate_information(by_label))
@@ -139,11 +140,7 @@ class LabelTable:
         together = {label: grouped.together() for label, grouped in by_label.items()}
         _read(by_label.values(), together.values(), on_read)
         found = information.estimate_mutual_information(by_label)
-        measures = [
-            LayerReport.of(_shown(label), together[label], grouped.estimate("efficiency"))
-            for label, grouped in by_label.items()
-        ]
-        return cls._estimated(name, by_label, measures, found)
+        return cls._estimated(name, by_label, measures_of(together, by_label), found)
 
     @classmethod
     def _estimated(
@@ -167,10 +164,12 @@ class LabelTable:
         by_label: Mapping[Label, Counts | RankCounts],
         told: float,
     ) -> "LabelTable":
-        measures = tuple(LayerReport.of(_shown(label), each) for label, each in by_label.items())
+        measures = measures_of(by_label)
         covered = min(each.coverage for each in measures) >= ROUGH
         quality: Quality = "rough" if covered else "bounds only"
-        return cls(name, tuple(by_label), measures, told, quality=quality)
+        table = cls(name, tuple(by_label), measures, quality=quality)
+        # Corrected entropies of labels are above that of the sample, which is shown beside it.
+        return dataclasses.replace(table, information=min(told, table.label_entropy))
 
     def as_list(self) -> list[dict[str, object]] | None:
         """Return the measures of each label, ready for JSON; None if there are none."""
@@ -250,7 +249,3 @@ def _read(groups: Iterable[ByGroup], counts: Iterable[Counts], on_read: OnDone |
 
 def _labelled(by_label: Mapping[Label | None, CountsT]) -> dict[Label, CountsT]:
     return {label: counts for label, counts in by_label.items() if label is not None}
-
-
-def _shown(label: Label) -> str:
-    return printable_name(str(label))

@@ -6,6 +6,7 @@ import threading
 import weakref
 from typing import Protocol
 
+from tensorstate_gpu.errors import StoreClosed, warn_user
 from tensorstate_gpu.store.files import Files
 
 
@@ -30,10 +31,25 @@ def forget_writers() -> None:
 
 
 def wait_for_closing_writers(files: Files) -> None:
-    """Wait for writers of this process that still close the same files in the background."""
+    """Wait for writers of this process that still close the same files in the background.
+
+    One whose files were deleted ends, with a warning: what it has can never be written.
+    """
     for writer in list(_open_writers):
-        if writer.is_closing and str(writer.files) == str(files):
+        if not writer.is_closing or str(writer.files) != str(files):
+            continue
+        if writer.files.exists():
             writer.close()
+        else:
+            _end_without_files(writer)
+
+
+def _end_without_files(writer: ClosableWriter) -> None:
+    try:
+        writer.close(at_exit=True)
+    except (FileNotFoundError, StoreClosed):
+        _open_writers.discard(writer)
+        warn_user(f"{_NOT_WRITTEN}: {writer.files} was deleted")
 
 
 _NOT_WRITTEN = "captured states could not be written"

@@ -7,7 +7,7 @@ from io import FileIO
 from pathlib import Path
 
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
-from tensorstate_gpu._process.new_files import show_target_in
+from tensorstate_gpu._process.new_files import note_unwritten, show_target_in
 from tensorstate_gpu.errors import StoreInUse
 from tensorstate_gpu.store.documents import KEY
 from tensorstate_gpu.store.folder_lock import FolderLock, taken_over
@@ -237,7 +237,8 @@ class Folder:
                 self.system.mkdir(folder)
                 self._created.insert(0, folder)
                 self._unsynced[folder.parent] = None
-        except OSError:
+        except OSError as error:
+            note_unwritten(error)
             self.delete_created_folders()
             raise
 

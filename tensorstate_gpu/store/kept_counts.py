@@ -6,6 +6,7 @@ written last: without it there are no counts.
 
 import contextlib
 import os
+import pathlib
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from uuid import uuid4
 
 from tensorstate_gpu._arguments import function
 from tensorstate_gpu._arrays.layout import row_bytes
-from tensorstate_gpu._process.new_files import check_new, new_folder
+from tensorstate_gpu._process.new_files import check_new, new_folder, note_unwritten
 from tensorstate_gpu._process.progress import ProgressCallback, complete
 from tensorstate_gpu._states.sorted_runs import Histogram, JoinedRun, SortedRun, order_key
 from tensorstate_gpu._states.stored_counts import Path, StoredCounts, runs_of
@@ -178,11 +179,21 @@ def check_place(path: Any, share: Share | None = None) -> Files:
     files = files_at(path)
     if isinstance(files, Folder):
         if share is not None:
-            files.path.parent.mkdir(parents=True, exist_ok=True)
+            _create_folders_above(files.path)
         check_new(files.path)
     elif files.has_content() and (share is None or not _is_half_written(files)):
         raise ValueError(f"{files} exists; it is not overwritten")
     return files
+
+
+def _create_folders_above(path: pathlib.Path) -> None:
+    try:
+        # A file that is in the way is what check_new() tells of.
+        with contextlib.suppress(FileExistsError, NotADirectoryError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        note_unwritten(error)
+        raise
 
 
 def _is_half_written(files: Files) -> bool:

@@ -1,5 +1,6 @@
 """Names of layers as keys of a zarr group, which are also names of folders."""
 
+from hashlib import sha256
 from urllib.parse import quote
 
 LABELS = "labels"  # the group that contains the arrays of labels
@@ -23,6 +24,19 @@ def state_key(name: str) -> str:
             f"{escaped[:40]}..."
         )
     return escaped
+
+
+def file_name(name: str, suffix: str) -> str:
+    """Return the name of a file about a layer: its key and a suffix.
+
+    A key may be so long that there is no room for a suffix. It then ends with a hash of the name,
+    so that layers whose names begin alike have files of their own.
+    """
+    key = state_key(name)
+    if len(key) + len(suffix) > _LONGEST_NAME:
+        told_apart = f"~{sha256(name.encode()).hexdigest()[:16]}"
+        key = key[: _LONGEST_NAME - len(told_apart) - len(suffix)] + told_apart
+    return key + suffix
 
 
 def run_key(name: str, number: int) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -69,6 +70,8 @@ class RunWriter:
         self._pass_starts = PassStarts()
         self._names: dict[str, None] = dict.fromkeys(record.layers)
         self._layers: dict[str, WrittenLayer] = {}
+        self._order = dict.fromkeys(record.layers)  # of all names that ever were among these
+        self._removals: Counter[str] = Counter()  # of layers, by name: those that are not done yet
         self._sources: weakref.WeakSet[BatchSource] = weakref.WeakSet()
         self._lock = ForkSafeLock()
         self._rejects_batches = False
@@ -92,7 +95,7 @@ class RunWriter:
     def claim(self, name: str, source: BatchSource) -> None:
         """List a layer in the next commit, even if it has no rows yet."""
         with self._lock:
-            self._names[name] = None
+            self._names[name] = self._order[name] = None
             self._sources.add(source)
 
     def open_layer(
@@ -108,7 +111,7 @@ class RunWriter:
         with self._lock:
             layer = kind(self, name, neurons, capture, committed, facts)
             self._background.start()
-            self._names[name] = None
+            self._names[name] = self._order[name] = None
             self._layers[name] = layer
             return layer
 
@@ -137,22 +140,37 @@ class RunWriter:
             min(self._chunk_bytes, most_chunk_bytes or self._chunk_bytes),
         )
 
-    def remove(self, names: Iterable[str]) -> None:
-        """Delete layers and all their files. Raises StoreClosed like life.check_open()."""
+    def committed(self, name: str) -> LayerRecord | None:
+        """Return what is committed of a layer, and is not about to be deleted."""
+        with self._lock:
+            return None if self._removals[name] else self.record.layers.get(name)
+
+    def remove(self, names: Iterable[str]) -> Callable[[], None]:
+        """Delete layers and all their files. Return what waits for that, and raises its error.
+
+        The layers can be written anew before that: what is deleted is what there was. If it fails,
+        it is tried again before anything else is written. Raises StoreClosed like
+        life.check_open().
+        """
         if self.life.is_deleted:
-            return
+            return _no_wait
         self.life.check_open()
         with self._lock:
             written = [name for name in names if self._forget(name)]
-            if not written:
-                return
-            self._background.submit(lambda: self._committer.delete_layers(written), exclusive=True)
-        self._background.wait()
+            if written:
+                self._removals.update(written)
+                self._background.submit(lambda: self._delete(written), exclusive=True)
+            return self._background.wait if any(self._removals.values()) else _no_wait
 
     def _forget(self, name: str) -> bool:
         """List a layer in no further commit. Return whether there may be files of it."""
         self._names.pop(name, None)
-        return self._layers.pop(name, None) is not None or self.record.layers.get(name) is not None
+        return self._layers.pop(name, None) is not None or self.committed(name) is not None
+
+    def _delete(self, names: Sequence[str]) -> None:
+        self._committer.delete_layers(names)
+        with self._lock:
+            self._removals.subtract(names)
 
     # ---- batches -------------------------------------------------------------------------------
 
@@ -204,7 +222,7 @@ class RunWriter:
         """Return the instances of each layer, and whether it runs in every pass."""
         layers = [(each.instance_count, each.runs_always) for each in self._layers.values()]
         if not self._passes_ended:  # the first pass may have failed before it came to some layers
-            waiting = [self.record.layers.get(name) for name in self._names.keys() - self._layers]
+            waiting = [self.committed(name) for name in self._names.keys() - self._layers]
             layers += [(0 if each is None else each.instances, False) for each in waiting]
         return layers
 
@@ -309,7 +327,8 @@ class RunWriter:
         with self._lock:
             self._clock.mark_committed()
             layers = {name: (layer, layer.snapshot()) for name, layer in self._layers.items()}
-            return CommitSnapshot(list(self._names), layers, ends)
+            names = [name for name in self._order if name in self._names]
+            return CommitSnapshot(names, layers, ends)
 
     def _commit_when_idle(self) -> None:
         with self._lock:
@@ -338,3 +357,7 @@ class RunWriter:
         """Reject further batches, or accept them again."""
         with self._lock:
             self._rejects_batches = reject
+
+
+def _no_wait() -> None:
+    """Nothing to wait for."""

@@ -55,7 +55,7 @@ class WritingSession:
             known = self._opened_record.layers
             if known and name not in known and not may_be_new:
                 raise ValueError(f"{self._files} holds the layers {list(known)}, and not {name!r}")
-            committed = self.writer.record.layers.get(name)
+            committed = self.writer.committed(name)
             if committed is not None:
                 check_same_capture(f"{self._files}: {name}", capture, committed.capture)
                 check_same_keep(f"{self._files}: {name}", keep, groups, committed)
@@ -103,10 +103,13 @@ class WritingSession:
         """Wait for queue space, and commit if it is time to. Raises background errors."""
         self.writer.before_batch(name)
 
-    def remove(self, *names: str) -> None:
-        """Delete the states of layers, by a single commit, and release their names."""
+    def remove(self, *names: str) -> Callable[[], None]:
+        """Delete the states of layers, by a single commit, and release their names.
+
+        Return what waits for that; see RunWriter.remove().
+        """
         self._forget(names)
-        self.writer.remove(names)
+        return self.writer.remove(names)
 
     def release_name(self, name: str) -> None:
         """Release a name without captured states. Deletes an unused store made from a path."""

@@ -4,6 +4,7 @@ import contextlib
 import gc
 import pickle
 import shutil
+import threading
 import warnings
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import tensorstate_gpu as ts
 from tensorstate_gpu.store.files import files_at
 from tensorstate_gpu.store.run_writer import RunWriter
 from tests.support.points import new_point, rows_of
+from tests.support.store_runs import CountingSystem, system_as_it_was  # noqa: F401 a fixture
 
 ROWS = rows_of(30)
 
@@ -141,6 +143,35 @@ def test_closing_points_in_memory_changes_nothing():
         run.close()
         run["layer"].append(ROWS, 30)
         assert run["layer"].state_count == 60
+
+
+@pytest.mark.parametrize("mode", ["x", "a"])
+def test_a_store_can_be_made_where_one_was_deleted(mode, tmp_path):
+    """As in a notebook: the cell that has failed is run again."""
+    path, moved = tmp_path / "run", threading.Event()
+
+    def wait_with_rows(number, operation, file):
+        if "/c/" in str(file):
+            assert moved.wait(600)
+
+    def cell(after_rows=lambda: None):
+        with ts.Store(path, mode, chunk_bytes=1 << 10) as store:
+            point = new_point(store)
+            point.append(rows_of(2000), 2000)
+            after_rows()
+            point.append(rows_of(2000), 2000)
+
+    def move():
+        path.rename(tmp_path / "elsewhere")
+        moved.set()
+
+    CountingSystem(wait_with_rows).install(tmp_path)
+    with pytest.raises((ts.errors.StoreClosed, FileNotFoundError)):
+        cell(move)
+    gc.collect()
+    with pytest.warns(UserWarning, match=rf"could not be written: {path} was deleted"):
+        cell()
+    assert ts.Store(path)["layer"].state_count == 4000
 
 
 def test_a_path_can_be_used_again_when_its_store_was_deleted(tmp_path):

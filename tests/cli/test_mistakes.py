@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -173,6 +174,37 @@ def test_what_an_error_advises_is_told(refused, run, monkeypatch):
     finally:
         ts.set_memory_limit(None)
     assert f"No space left on device: '{tempfile.gettempdir()}' (counting continues in" in line
+
+
+TO_FILES = ("report --html", "export --format zip --to", "count --layer a --to")
+
+
+@pytest.mark.parametrize("command", TO_FILES)
+@pytest.mark.parametrize(
+    ("folder", "why"),
+    [
+        ("file", r"it could not be written: \S*file is no folder"),
+        ("/proc", "it could not be written"),  # where not even root creates a file
+    ],
+)
+def test_where_nothing_can_be_written(command, folder, why, refused, run, tmp_path):
+    (tmp_path / "file").touch()
+    name, *options = command.split()
+    line = refused(name, run, *options, tmp_path / folder / "out")
+    assert re.search(rf"'{tmp_path / folder / 'out'}' \({why}\)$", line)
+
+
+@pytest.mark.parametrize("command", TO_FILES[:2])
+def test_a_folder_that_is_not_there(command, refused, run, tmp_path):
+    name, *options = command.split()
+    line = refused(name, run, *options, tmp_path / "none/deeper/out")
+    assert line.endswith(f"(it could not be written: there is no folder {tmp_path}/none/deeper)")
+
+
+def test_a_store_where_nothing_can_be_written():
+    with pytest.raises(OSError, match="/proc/run.zarr") as raised:
+        ts.Store("/proc/run.zarr", "x")
+    assert raised.value.__notes__ == ["it could not be written"]
 
 
 def test_ctrl_c(on, did, run, monkeypatch):

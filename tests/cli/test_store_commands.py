@@ -4,6 +4,7 @@ import json
 import os
 import re
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -259,6 +260,26 @@ def test_export_of_a_layer_by_its_name(to, did, tmp_path):
     assert (code, printed.count("\n")) == (0, 1)
     if to == "parquet":
         assert os.listdir(tmp_path / "o") == ["conv_post_states.parquet"]
+
+
+def test_export_of_layers_whose_names_leave_no_room_for_a_suffix(did, tmp_path):
+    names = [*("x" * length for length in (247, 248, 255)), "x" * 254 + "y", "\u4e2d" * 28]
+    with ts.Store(tmp_path / "run", "x") as store:
+        for rows, name in enumerate(names, 1):
+            point = ts.CapturePoint(name, store)
+            point.declare(16)
+            point.append(ROWS[:rows], rows)
+    distinct = [len({*map(bytes, ROWS[:rows])}) for rows in range(1, 6)]
+    for counts in ([], ["--counts"]):
+        out = tmp_path / f"out{len(counts)}"
+        to = (*counts, "--to", out)
+        code, printed, errors = did("export", tmp_path / "run", "--format", "parquet", *to)
+        assert (code, errors) == (0, "")
+        files = [Path(line.partition(": ")[0]) for line in printed.splitlines()]
+        assert files[0].name == names[0] + ".parquet"
+        assert sorted(files) == sorted(out.iterdir())  # a file each
+        read = [pq.read_table(file) for file in files]
+        assert [len(table) for table in read] == distinct if counts else [1, 2, 3, 4, 5]
 
 
 def test_export_of_counts_of_one_layer(did, run, tmp_path):

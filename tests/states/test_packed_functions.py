@@ -192,3 +192,16 @@ def test_a_mapped_file_is_counted_in_parts(width, tmp_path, monkeypatch):
     assert ts.count_states(mapped) == ts.StateCounts(packed, counts, 8 * width)
     packed, counts = oracle.count(rows[7:2000:3])
     assert ts.count_states(mapped[7:2000:3]) == ts.StateCounts(packed, counts, 8 * width)
+
+
+@pytest.mark.parametrize("of", [ts.count_states, ts.neurons.firing_rates, ts.neurons.cofiring])
+def test_rows_that_look_unpacked_are_told(of):
+    unpacked = np.random.default_rng(0).integers(0, 2, (50, 20)).astype(np.uint8)
+    with pytest.warns(UserWarning, match=r"rows of 160 neurons.* 20 neurons.*compress_states\(\)"):
+        of(unpacked)
+    of(ts.compress_states(unpacked))
+    of(ts.compress_states(unpacked), 20)
+    of(unpacked, 160)  # who says so knows it
+    of(np.zeros((50, 20), np.uint8))  # no neuron fires, in either case
+    with pytest.raises(ValueError, match=r"neurons=20.*compress_states\(\) packs one number"):
+        of(unpacked, 20)

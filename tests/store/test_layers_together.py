@@ -65,7 +65,7 @@ def test_two_runs_of_the_same_points_may_be_emptied_at_once():
 
 
 @KEEPS
-def test_a_reset_that_fails_empties_no_layer(keep, tmp_path):
+def test_a_reset_that_fails_deletes_nothing_until_it_is_repeated(keep, tmp_path):
     path = tmp_path / "run"
 
     def full(number, operation, file):
@@ -82,6 +82,38 @@ def test_a_reset_that_fails_empties_no_layer(keep, tmp_path):
         CountingSystem(lambda *_: None).install(path)
         run.reset()
         assert committed(path) == {}
+
+
+@KEEPS
+@pytest.mark.parametrize("resets", [1, 2])
+def test_a_run_goes_on_after_a_reset_that_failed(resets, keep, tmp_path):
+    path = tmp_path / "run"
+
+    def full(number, operation, file):
+        if operation == "write":
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with ts.Store(path, "x", commit_seconds=None) as store:
+        run = run_in(store, keep=keep)
+        store.commit()
+        CountingSystem(full).install(path)
+        for _ in range(resets):
+            with pytest.raises(OSError, match="No space left"):
+                run.reset()
+        for point in run.values():
+            assert point.state_count == 0
+            point.declare(16)
+        assert committed(path) == dict.fromkeys("abc", 20)
+        CountingSystem(lambda *_: None).install(path)
+        for point in run.values():
+            point.append(ROWS[:5], 5)
+        store.commit()
+        run["b"].append(ROWS[5:], 15)
+    kept = ts.Store(path)
+    assert committed(path) == {"a": 5, "b": 20, "c": 5}
+    assert kept["b"].histogram() == ts.count_states(ROWS, 16)
+    assert kept["c"].histogram() == ts.count_states(ROWS[:5], 16)
+    assert not kept.verify().problems
 
 
 @KEEPS

@@ -10,7 +10,7 @@ import zarr
 import tensorstate_gpu as ts
 from tensorstate_gpu import testing
 from tensorstate_gpu.store.keys import state_key
-from tests.support.points import new_point
+from tests.support.points import new_point, rows_of
 
 NAMES = [
     "conv_1_post_states",
@@ -209,6 +209,17 @@ def test_the_same_name_twice_is_refused(tmp_path):
     with pytest.raises(ValueError, match="already has states of 'layer'"):
         ts.CapturePoint("layer", tmp_path)
     np.testing.assert_array_equal(point.raw_states, new_rows(5, 2))
+
+
+def test_a_layer_that_was_reset_keeps_its_place(tmp_path):
+    with ts.Store(tmp_path / "run", "x") as store:
+        points = [new_point(store, name=name) for name in "abc"]
+        for point in points:
+            point.append(rows_of(5), 5)
+        store.commit()
+        points[0].reset_states((None, 16))
+        points[0].append(rows_of(5), 5)
+    assert ts.Store(tmp_path / "run").names == ["a", "b", "c"]
 
 
 def test_reset_forgets_the_rows_on_disk(tmp_path, small_chunks):
