@@ -202,7 +202,7 @@ def test_a_folder_that_is_not_there(command, refused, run, tmp_path):
 
 
 def test_a_store_where_nothing_can_be_written():
-    with pytest.raises(OSError, match="/proc/run.zarr") as raised:
+    with pytest.raises(OSError, match=r"/proc/run\.zarr") as raised:
         ts.Store("/proc/run.zarr", "x")
     assert raised.value.__notes__ == ["it could not be written"]
 
