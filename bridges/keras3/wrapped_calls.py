@@ -32,7 +32,9 @@ def wrap(layer: Callee, places: dict[str, Probe], retrace_users: Callable[[], No
     """Capture the calls of a layer."""
     jit = layer.supports_jit
 
-    def call(original: Call, *args: object, **kwargs: object) -> object:
+    def call(name: str, original: Call, *args: object, **kwargs: object) -> object:
+        if name != _name_of_call(layer):  # called by the method that Keras runs
+            return original(*args, **kwargs)
         # With Keras' mask, which what comes of a capture need not have.
         first = next(iter((*args, *kwargs.values())), None)
         if "before" in places:
@@ -45,7 +47,8 @@ def wrap(layer: Callee, places: dict[str, Probe], retrace_users: Callable[[], No
         return places["after"].capture(result, lambda: own_mask(layer, first, result))
 
     # Keras runs the second one after quantize(), also if that comes later.
-    restore = [_replace_call(layer, name, call) for name in ("call", "quantized_call")]
+    names = "call", "quantized_call"
+    restore = [_replace_call(layer, name, functools.partial(call, name)) for name in names]
 
     def unwrap() -> None:
         were_there = [each() for each in restore]
@@ -116,6 +119,12 @@ def _replace_call(layer: Callee, name: str, call: Call) -> Callable[[], bool]:
         return was_there
 
     return restore
+
+
+def _name_of_call(layer: Callee) -> str:
+    """Return the name of the method that Keras runs when a layer is called."""
+    is_quantized = getattr(layer, "quantization_mode", None) is not None
+    return "quantized_call" if is_quantized else "call"
 
 
 def traced_users(layers: Sequence[Any]) -> list[Any]:

@@ -43,3 +43,25 @@ def test_layers_that_are_quantised_while_they_are_captured():
     np.testing.assert_array_equal(run["hidden"].raw_states, rows)
     assert run["hidden"].passes == (2, 2)
     assert {"call", "quantized_call"}.isdisjoint(vars(model.get_layer("hidden")))
+
+
+class Rounding(layers.Dense):
+    """One whose quantised call is its own call, of other numbers."""
+
+    def quantized_call(self, x, **options):
+        return self.call(keras.ops.round(8 * x) / 8, **options)
+
+    def quantize(self, mode, **options):
+        self._dtype_policy = keras.dtype_policies.get(f"{mode}_from_float32")
+
+
+@pytest.mark.each_process
+def test_a_quantised_call_that_calls_the_other_one_is_captured_once():
+    model = keras.Sequential([keras.Input((6,)), Rounding(5, "relu", name="hidden")])
+    model.quantize("int8")
+    assert model.get_layer("hidden").quantization_mode == "int8"
+    x = np.random.default_rng(0).normal(size=(20, 6)).astype("float32")
+    rows = rows_of(model, "hidden", x)
+    with ts.capture(model, "hidden") as run:
+        model.predict(x, verbose=0)
+    np.testing.assert_array_equal(run["hidden"].raw_states, rows)
