@@ -1,7 +1,5 @@
 """Ctrl-C at any line of the host's code while counts are read: later reads have each row once."""
 
-import signal
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,35 +9,11 @@ from tensorstate_gpu import cuda
 from tensorstate_gpu._states import spilling_counter
 from tensorstate_gpu.cuda import narrow_table, wide_table
 from tests.cuda.cases.tables import assert_histogram
+from tests.support.interrupting import interrupted
 
 pytestmark = pytest.mark.usefixtures("small_blocks")
 
 OF_THE_DEVICE = str(Path(cuda.__file__).parent)
-
-
-def interrupted(act, step, file=OF_THE_DEVICE):
-    """Call a function with a Ctrl-C at a line of a file or package; return whether it came."""
-    lines = 0
-
-    def trace(frame, event, _):
-        nonlocal lines
-        code = frame.f_code
-        if not code.co_filename.startswith(file) or code.co_name == "__del__":
-            return None
-        lines += event == "line"
-        if event == "line" and lines == step:
-            signal.raise_signal(signal.SIGINT)
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        act()
-    except KeyboardInterrupt:
-        pass
-    finally:
-        sys.settrace(before)
-    return lines >= step
 
 
 @pytest.mark.parametrize("width", [3, 16])
@@ -54,7 +28,7 @@ def test_refused_rows_are_counted_once_if_a_reader_is_interrupted(machine, width
         counter = cuda.counter(width)
         for part in parts:
             counter.add(part)
-        came = interrupted(counter.result, step)
+        came = interrupted(counter.result, step, OF_THE_DEVICE)
         assert_histogram(*map(machine.to_host, counter.result()), rows)
         if not came:
             break
