@@ -18,8 +18,7 @@ from .wide_table import WideTable
 
 _SLACK = 64  # a table asks the stop rule when it is nearly full
 DIRECT = 3  # bytes of rows that may have so few possible states that each can have a count
-_TRIED = 1 << 20  # up to so many rows, a thread is woken only if the first repeat
-_TRIAL = 1 << 14  # of them, an eighth or so many
+_TRIED = 1 << 18  # up to so many rows, a thread is woken only if the first repeat
 
 
 def new_table(row_bytes: int, most: int = 0) -> Table:
@@ -76,7 +75,7 @@ def count(packed: NDArray[np.uint8]) -> Histogram:
     tables = [new_table(width, stop - start) for start, stop in ranges]
     begins = [start for start, _ in ranges]
     if len(ranges) > 1 and len(rows) <= _TRIED:
-        begins[0] = trial = min(len(rows) // 8, _TRIAL, ranges[0][1])
+        begins[0] = trial = min(len(rows) // 8, ranges[0][1])
         stop_rule = _stop_when_distinct(width, 0, len(rows) - trial, len(ranges))
         if tables[0].add(rows, None, 0, trial, stop_rule) < trial:
             return count_by_sorting(rows, ranges)

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import functools
 import itertools
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -28,6 +29,7 @@ _GROUPS = 32  # of inputs: from what differs between them, counts know the range
 
 def capture(options: argparse.Namespace) -> int:
     """Capture what the model does with the inputs, print the table, and write a page."""
+    here = os.getcwd()
     page, why_no_page = _page(options)
     if options.limit is not None and options.limit < 1:
         raise ValueError(f"--limit must be at least 1, got {options.limit}")
@@ -36,16 +38,21 @@ def capture(options: argparse.Namespace) -> int:
     model = load_model(options.model)
     call = call_of(model, options.device)
     batches = Batches(load_data(options.inputs), _labels(options.labels), options.batch_size)
+    options.store = _as_given(options.store, here)
     try:
         run = _captured(model, call, batches, options)
     except KeyboardInterrupt:
-        print(f"tensorstate: stopped; {_what_is_kept(options.store)}", file=sys.stderr)
+        print(
+            f"tensorstate: stopped; {_what_is_kept(_as_given(options.store, here))}",
+            file=sys.stderr,
+        )
         return 130
     except OSError:
         forget_writers()
         raise
     with Progress.in_percent("measuring") as progress:
         report = run.report(by_label=options.labels is not None, progress=progress.to_share)
+    page, options.store = (_as_given(path, here) for path in (page, options.store))
     try:
         if page is not None:  # first: who reads the table, such as head, may not read to its end
             report.to_html(page, origin=_origin(options))
@@ -79,6 +86,13 @@ def _page(options: argparse.Namespace) -> tuple[str | None, str | None]:
     except ValueError as error:
         return None, f"{error}; --html FILE gives it another name"
     return page, None
+
+
+def _as_given(path: str | None, here: str) -> str | None:
+    """Return a path for a folder that the user's code may have changed since it was given."""
+    if path is None or "://" in path or path.startswith("~") or os.getcwd() == here:
+        return path
+    return os.path.join(here, path)
 
 
 def _labels(name: str | None) -> object:

@@ -74,6 +74,12 @@ def users_code(what: str, is_ours: Callable[[Exception], bool] = _is_ours) -> It
             raise
         traceback.print_exc()
         raise ValueError(f"{what}: {type(error).__name__}: {error}") from error
+    except SystemExit as error:  # else the command would end as if all was done
+        traceback.print_exc()
+        raise ValueError(
+            f"{what}: it ends the program by sys.exit({error.code!r}). What a module does as a "
+            'script, such as reading arguments, belongs below `if __name__ == "__main__":`'
+        ) from error
 
 
 def _imported(name: str) -> ModuleType:

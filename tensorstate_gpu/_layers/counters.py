@@ -1,6 +1,6 @@
 """Running counts by label and group: one counter for each device, whose keys contain both."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,8 @@ Key = tuple[bool, Device]  # whether the rows have numbers, and where they are
 # Sorted runs of rows (False), and of rows with the numbers of their labels and groups (True).
 RunsByKind = dict[bool, list[SortedRun]]
 WeightedRows = tuple[Rows, NDArray[np.int64] | None]
+Numbers = NDArray[np.uint32]  # of labels and groups
+ByRow = Callable[[Numbers], Numbers]
 
 
 class LabelledCounters:
@@ -92,17 +94,22 @@ class LabelledCounters:
     def add(
         self,
         packed: NativeArray,
-        row_labels: NDArray[Any] | None,
-        row_groups: NDArray[np.integer] | None = None,
+        labels: NDArray[Any] | None,
+        groups: NDArray[np.integer] | None = None,
+        by_row: ByRow | None = None,
     ) -> None:
-        """Count rows, by their labels and groups if there are any (one per row).
+        """Count rows, by their labels and groups if there are any.
+
+        ``by_row``: makes an array with a number for each row of one with a number for each label or
+        group; by default there is one of these for each row.
 
         Rows that find no room on their device are counted by the host. Raises MemoryError, and
         counts no row, if the host has no room either.
         """
         numbers = None
-        if row_labels is not None or row_groups is not None:
-            numbers = self._numbers_of_rows(row_labels, row_groups)
+        if labels is not None or groups is not None:
+            numbers = self._numbers_of_both(labels, groups)
+            numbers = numbers if by_row is None else by_row(numbers)
         device = device_of(packed)
         try:
             self._add(packed, device, numbers)
@@ -111,7 +118,7 @@ class LabelledCounters:
                 raise
             self._add(device_backend_for(device).to_host(packed), (CPU, 0), numbers)
 
-    def _add(self, packed: NativeArray, device: Device, numbers: NDArray[np.uint32] | None) -> None:
+    def _add(self, packed: NativeArray, device: Device, numbers: Numbers | None) -> None:
         """Count rows; with ``numbers``, of labels and groups, rows that end with their number."""
         if numbers is not None:
             columns = np.zeros((len(numbers), self._key_bytes - self._row_bytes), np.uint8)
@@ -130,17 +137,17 @@ class LabelledCounters:
     def _key_bytes(self) -> int:
         return numbered_bytes(self._row_bytes)
 
-    def _numbers_of_rows(
+    def _numbers_of_both(
         self, labels: NDArray[Any] | None, groups: NDArray[np.integer] | None
-    ) -> NDArray[np.uint32]:
-        """Return a number for each row's label and group, of which it has one or both."""
+    ) -> Numbers:
+        """Return a number for each label with its group; one of the two may be missing."""
         if groups is None:
             assert labels is not None
             return self._numbers_of(labels) * NUMBER.type(self._groups)
         first = self._number_of(None) if labels is None else self._numbers_of(labels)
         return first * NUMBER.type(self._groups) + groups.astype(NUMBER)
 
-    def _numbers_of(self, labels: NDArray[Any]) -> NDArray[np.uint32]:
+    def _numbers_of(self, labels: NDArray[Any]) -> Numbers:
         """Return the number of each label; new labels get the next ones."""
         if labels.dtype.kind == "O":  # integers and strings, which have no order
             return np.array([self._number_of(label) for label in labels.tolist()], NUMBER)

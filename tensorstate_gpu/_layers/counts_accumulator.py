@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.batches import Batches, is_unassigned, sizes_of
-from tensorstate_gpu._layers.counters import LabelledCounters, RunsByKind
+from tensorstate_gpu._layers.counters import ByRow, LabelledCounters, RunsByKind
 from tensorstate_gpu._layers.instance_groups import SampleTallies, groups_of, instance_hashes
 from tensorstate_gpu._layers.instance_notes import InstanceNotes, NoteColumn
 from tensorstate_gpu._layers.ledger import Ledger
@@ -93,16 +94,16 @@ class CountsAccumulator(Accumulator):
         return FixedCounts(counters.runs(), counters.labels, ledger, self._samples.copy())
 
     def _add(self, packed: Any, batches: Batches, notes: InstanceNotes) -> None:
-        row_labels = row_groups = hashes = None
+        labels = groups = hashes = by_row = None
         by_instance = notes.labels is not None or self._groups is not None
         if by_instance and not any(map(is_unassigned, batches)):
-            sizes = sizes_of(batches)
-            row_labels = None if notes.labels is None else notes.labels.repeat(sizes)
+            labels, sizes = notes.labels, sizes_of(batches)
+            by_row = partial(np.repeat, repeats=sizes)
             if self._groups is not None:
                 first = self._first + self._ledger.instances
                 hashes = instance_hashes(first, len(sizes), notes.units)
-                row_groups = groups_of(hashes, self._groups).repeat(sizes)
-        self._count_rows(packed, row_labels, row_groups)
+                groups = groups_of(hashes, self._groups)
+        self._count_rows(packed, labels, groups, by_row)
         if hashes is not None:
             self._samples.add(hashes, notes.labels, has_units=notes.units is not None)
         self._ledger.add(batches, notes, stored=True)
@@ -124,13 +125,14 @@ class CountsAccumulator(Accumulator):
     def _count_rows(
         self,
         packed: Any,
-        row_labels: NDArray[Any] | None = None,
-        row_groups: NDArray[np.integer] | None = None,
+        labels: NDArray[Any] | None,
+        groups: NDArray[np.integer] | None,
+        by_row: ByRow | None,
     ) -> None:
         if not len(packed):
             return
         try:
-            self._counters.add(packed, row_labels, row_groups)
+            self._counters.add(packed, labels, groups, by_row)
         except MemoryError as error:
             raise MemoryError(
                 f"none of {len(packed):,} rows was counted: {error}. What was captured before can "

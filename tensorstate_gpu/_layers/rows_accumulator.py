@@ -2,6 +2,7 @@
 
 import collections
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -137,7 +138,8 @@ class RowsAccumulator(Accumulator):
         counters = RunCounters(self.row_bytes)
         for chunk, instances in self._chunks_with_instances(on_counted):
             first, last = int(instances[0]), int(instances[-1])
-            counters.add(chunk, pieces.read(first, last + 1)[instances - first])
+            by_row = partial(np.take, indices=instances - first)
+            counters.add(chunk, pieces.read(first, last + 1), by_row=by_row)
         return counters.counted_by(self.neurons, on_counted)
 
     def _compute_groups(
@@ -173,9 +175,8 @@ class RowsAccumulator(Accumulator):
         for chunk, instances in self._chunks_with_instances(on_counted):
             first, last = int(instances[0]), int(instances[-1])
             hashes, own = notes.read(first, last + 1)
-            places = instances - first
-            row_labels = None if own is None else own[places]
-            counters.add(chunk, row_labels, groups_of(hashes, groups)[places])
+            by_row = partial(np.take, indices=instances - first)
+            counters.add(chunk, own, groups_of(hashes, groups), by_row)
         return samples, counters
 
     def samples_by_label(self, groups: int | None) -> dict[Label, SampledInstances]:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._arrays.backend_protocol import HostCounter
+from tensorstate_gpu._process.interrupts import deferred_interrupts
 from tensorstate_gpu._process.memory_limit import working_memory
 from tensorstate_gpu._states.backends import cpu
 from tensorstate_gpu._states.merging_runs import loaded, merged, rows_of_large_block
@@ -93,9 +94,10 @@ class ExternalCounter:
         """Move all counts from memory to a run."""
         # Meanwhile most of the budget is the counter's.
         run, total = self._written(self._runs_in_memory(), self._budget // 4), self._counter.total
-        self._counter.clear()  # or MemoryError: then they are still in memory, and in no run
-        self._runs.append(run)
-        self._in_runs += total
+        with deferred_interrupts():  # in between, they are nowhere
+            self._counter.clear()  # or MemoryError: then they are still in memory, and in no run
+            self._runs.append(run)
+            self._in_runs += total
         if len(self._runs) >= _MOST_RUNS:
             self._compact()
 

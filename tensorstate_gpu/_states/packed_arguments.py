@@ -14,6 +14,7 @@ from tensorstate_gpu._states.backends import backend_of
 from tensorstate_gpu.errors import warn_user
 
 _LOOKED_AT = 64  # rows that mostly show that these are packed
+_FEW_BYTES = 4  # of rows that may well have so few different values
 
 
 def borrow_packed(
@@ -65,7 +66,7 @@ def warn_if_unpacked(packed: NDArray[np.uint8]) -> None:
     Nothing tells for certain: packed rows of which only every eighth neuron fires look like that.
     """
     width = packed.shape[1]
-    if width == 1 or packed[:_LOOKED_AT].max(initial=0) > 1 or packed.max(initial=0) != 1:
+    if width < _FEW_BYTES or packed[:_LOOKED_AT].max(initial=0) > 1 or packed.max(initial=0) != 1:
         return
     warn_user(
         f"states have bytes of 0 and 1 only, and are taken as packed: rows of {8 * width} neurons. "

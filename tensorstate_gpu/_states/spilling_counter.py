@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._arrays.array_types import NativeArray
 from tensorstate_gpu._arrays.backend_protocol import Counter, DeviceBackend, HostBackend
+from tensorstate_gpu._process.interrupts import deferred_interrupts
 from tensorstate_gpu._states.backends import cpu
 from tensorstate_gpu._states.external_counter import ExternalCounter
 from tensorstate_gpu._states.sorted_runs import Histogram, MemoryRun, SortedRun
@@ -76,12 +77,13 @@ class SpillingCounter:
         while self._drained:
             if self._spilled is None:
                 self._spilled = self._new_host_counter()
-            try:
-                self._spilled.add(*self._drained[-1])
-            except OSError:
-                self._has_failed = True
-                raise
-            self._drained.pop()
+            with deferred_interrupts():  # in between, counts would be added again
+                try:
+                    self._spilled.add(*self._drained[-1])
+                except OSError:
+                    self._has_failed = True
+                    raise
+                self._drained.pop()
 
     def _new_host_counter(self) -> Counter:
         if self._budget is None:
@@ -110,7 +112,8 @@ class SpillingCounter:
             rows, counts = map(self._backend.to_host, self._counter.result())
             return rows, counts
         except MemoryError:  # sorting on the device takes more memory than the table
-            self._drained.append(self._counter.drain())
+            with deferred_interrupts():  # in between, counts would be nowhere
+                self._drained.append(self._counter.drain())
             return np.empty((0, self._row_bytes), np.uint8), np.empty(0, np.int64)
 
 

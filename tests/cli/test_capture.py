@@ -30,7 +30,7 @@ def users_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     yield tmp_path
-    for name in ("mine", "broken", "leaving", "2024_my-net"):
+    for name in ("mine", "broken", "leaving", "ending", "moving", "2024_my-net"):
         sys.modules.pop(name, None)
 
 
@@ -56,6 +56,42 @@ def test_inputs(inputs, did):
     page = ["", "The page with charts: run.html"]
     assert table == ["", *str(ts.Store("run.zarr").report()).splitlines(), *page]
     np.testing.assert_array_equal(stored()[:], expected())
+
+
+ENDS = {
+    "import": "import sys; from mine import *; sys.exit(0)",
+    "arguments": "import argparse; argparse.ArgumentParser(prog='mine').parse_args([])\nexit('no')",
+    "model": "import sys; from mine import *\ndef model(): sys.exit(0)",
+    "batches": "import sys; from mine import *\ndef tensor(): yield images[:9]; sys.exit(0)",
+}
+
+
+@pytest.mark.parametrize("where", ENDS)
+def test_a_module_that_ends_the_program_is_no_success(where, did, users_folder):
+    (users_folder / "ending.py").write_text(ENDS[where])
+    names = ("ending:model", "--inputs", "ending:tensor")
+    code, out, errors = did("capture", *names, "--store", "run.zarr")
+    assert (code, "states" in out) == (2, False)
+    told = errors.splitlines()[-1]
+    assert told.startswith("tensorstate: ")
+    assert "ends the program by sys.exit(" in told
+    if where == "batches":
+        assert ts.Store("run.zarr")[0].state_count == 9
+
+
+@pytest.mark.parametrize("when", ["import", "batches"])
+def test_paths_are_for_the_folder_of_the_command(when, did, users_folder, tmp_path):
+    there = tmp_path / "there"
+    there.mkdir()
+    move = f"os.chdir({str(there)!r})"
+    text = {"import": f"{move}\n", "batches": f"def tensor():\n    {move}\n    yield images\n"}
+    (users_folder / "moving.py").write_text(f"import os\nfrom mine import *\n{text[when]}")
+    names = ("moving:model", "--inputs", "moving:tensor")
+    code, _, errors = did("capture", *names, "--store", "run.zarr")
+    assert (code, errors) == (0, "")
+    assert list(there.iterdir()) == []
+    assert stored(tmp_path / "run.zarr").state_count == 50
+    assert (tmp_path / "run.html").is_file()
 
 
 def test_a_reader_of_the_first_line_alone_does_not_cost_the_page(users_folder):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import tensorstate_gpu as ts
+from tensorstate_gpu._layers.counters import LabelledCounters
 from tests.support.ids import plain
 from tests.support.kept_rows import KEEPS, OF_INSTANCE, ROWS, assert_counts, uneven
 from tests.support.points import new_point
@@ -164,3 +165,26 @@ def test_instances_without_states_between_others(on_disk, tmp_path, chunks_of):
     assert {label: part.total for label, part in point.counts_by().items()} == {"a": 10, "b": 3}
     given = ["a"] * 10 + ["none"] * 2 + ["b"] * 3 + ["end"]
     assert point.counts_by(given) == point.counts_by()
+
+
+@pytest.mark.parametrize("keep", ["counts", "states"])
+@pytest.mark.parametrize("groups", [None, 4])
+def test_labels_are_numbered_by_input_and_not_by_row(keep, groups, monkeypatch):
+    """There are often thousands of rows to an input."""
+    numbered, numbers_of = [], LabelledCounters._numbers_of
+
+    def noted(self, labels):
+        numbered.append(len(labels))
+        return numbers_of(self, labels)
+
+    monkeypatch.setattr(LabelledCounters, "_numbers_of", noted)
+    options = {"groups": groups} if keep == "counts" else {}
+    point = ts.CapturePoint("layer", keep=keep, **options)
+    point.declare(8)
+    rows, labels = np.arange(60, dtype=np.uint8)[:, None], np.array([*"abcabc"])
+    point.append(rows, 6, labels)
+    counts = point.counts_by() if groups is None else point.grouped_by()
+    assert numbered == [6]
+    for label, each in counts.items():
+        states = each.packed if groups is None else sum(each.parts).packed
+        np.testing.assert_array_equal(states, rows[(labels == label).repeat(10)])

@@ -10,6 +10,7 @@ from tensorstate_gpu import information
 from tensorstate_gpu._states import external_counter, merging_runs, sorted_runs
 from tensorstate_gpu._states.external_counter import ExternalCounter
 from tensorstate_gpu._states.sorted_runs import MemoryRun
+from tests.support.interrupting import interrupted
 from tests.support.runs_on_disk import (
     BUDGET,
     ROWS,
@@ -35,6 +36,24 @@ def test_the_same_as_in_memory(width):
         assert np.array_equal(np.concatenate([each.packed for each in pieces]), expected.packed)
         assert np.array_equal(np.concatenate([each.counts for each in pieces]), expected.counts)
         assert (len(counts), counts.total) == (len(expected), expected.total)
+
+
+@pytest.mark.parametrize("kind", ["skewed", "new"])
+def test_a_reader_that_is_interrupted_loses_no_counts(kind):
+    rows = {"skewed": inputs(8)["skewed"], "new": np.arange(3000, dtype="<u8").view(np.uint8)}[kind]
+    rows = rows.reshape(-1, 8)[:3000]
+    expected = ts.count_states(rows)
+    for step in range(1, 200):
+        counter = counter_of(rows, BUDGET)
+        counter._spill()
+        counter.add(rows[:500])
+        came = interrupted(counter.runs, step, external_counter.__file__)
+        assert counter.total == 3500
+        found = ts.StateCounts.trusted(*counter.result(), 64)
+        assert found == expected + ts.count_states(rows[:500])
+        if not came:
+            break
+    assert 5 < step < 199
 
 
 def test_weights():

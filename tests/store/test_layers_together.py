@@ -190,7 +190,7 @@ def test_a_reset_while_another_thread_captures(tmp_path):
             thread.join()
         assert not errors
         counts = {name: point.state_count for name, point in run.items()}
-    assert committed(tmp_path / "run") == {name: rows for name, rows in counts.items() if rows}
+    assert committed(tmp_path / "run") == counts  # also of layers that were empty in the end
 
 
 @pytest.mark.parametrize("failing", ["one", "two", "both"])

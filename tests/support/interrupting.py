@@ -1,16 +1,20 @@
-"""Ctrl-C at a chosen line of the kernels' Python code."""
+"""Ctrl-C at a chosen line of code."""
 
 import signal
 import sys
 
 
-def interrupted(act, step):
-    """Call a function with a Ctrl-C at a line of the CPU kernels; return whether it came."""
+def interrupted(act, step, files="cpu_fallback"):
+    """Call a function with a Ctrl-C at a line of the CPU kernels' Python code, or of other files.
+
+    ``files``: what is in their names. Returns whether it came.
+    """
     lines = 0
 
     def trace(frame, event, _):
         nonlocal lines
-        if "cpu_fallback" not in frame.f_code.co_filename:
+        code = frame.f_code
+        if files not in code.co_filename or code.co_name == "__del__":  # where none is raised
             return None
         lines += event == "line"
         if event == "line" and lines == step:

@@ -183,6 +183,10 @@ def _matmul(call: Call) -> Result:
 def _product(call: Call, first: Tensor, second: Tensor, right: Axes | None) -> Result:
     """Return the axes of a matrix product. ``right``: of its second factor."""
     shape, left = call.shape, call.known(first)
+    if (first.ndim, second.ndim) == (2, 1):  # as of one neuron, whose axis is then taken away
+        return left and left[:1]
+    if (first.ndim, second.ndim) == (1, 2):
+        return right and right[1:]
     if len(shape) < 2 or first.ndim < 2 or second.ndim < 2:
         return None
     if call.is_weight(second):

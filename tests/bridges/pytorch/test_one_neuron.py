@@ -31,6 +31,9 @@ SQUEEZED = {
     "tokens, computed with": (lambda m, x: m.fc(x).squeeze(-1).neg() * 2 + 1, (7, 4)),
     "similarity": (lambda m, x: F.cosine_similarity(m.wide(x), m.wide(x + 1)), (4,)),
     "distance": (lambda m, x: F.pairwise_distance(m.wide(x), m.wide(x + 1)) - 0.2, (4,)),
+    "product with a vector": (lambda m, x: m.wide(x) @ m.fc.weight.new_ones(5), (4,)),
+    "product with a vector, mv": (lambda m, x: torch.mv(m.wide(x), torch.ones(5)), (4,)),
+    "a vector's product": (lambda m, x: torch.ones(5) @ m.wide(x).T, (4,)),
     "mask of an image": (lambda m, x: m.conv(x).squeeze(1), (3, 5, 6)),
 }
 

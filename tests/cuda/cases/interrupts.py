@@ -1,44 +1,19 @@
 """Ctrl-C at any line of the host's code while counts are read: later reads have each row once."""
 
-import signal
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tensorstate_gpu import cuda
+from tensorstate_gpu._states import spilling_counter
 from tensorstate_gpu.cuda import narrow_table, wide_table
 from tests.cuda.cases.tables import assert_histogram
+from tests.support.interrupting import interrupted
 
 pytestmark = pytest.mark.usefixtures("small_blocks")
 
 OF_THE_DEVICE = str(Path(cuda.__file__).parent)
-
-
-def interrupted(act, step):
-    """Call a function with a Ctrl-C at a line of the device's package; return whether it came."""
-    lines = 0
-
-    def trace(frame, event, _):
-        nonlocal lines
-        code = frame.f_code
-        if not code.co_filename.startswith(OF_THE_DEVICE) or code.co_name == "__del__":
-            return None
-        lines += event == "line"
-        if event == "line" and lines == step:
-            signal.raise_signal(signal.SIGINT)
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        act()
-    except KeyboardInterrupt:
-        pass
-    finally:
-        sys.settrace(before)
-    return lines >= step
 
 
 @pytest.mark.parametrize("width", [3, 16])
@@ -53,8 +28,30 @@ def test_refused_rows_are_counted_once_if_a_reader_is_interrupted(machine, width
         counter = cuda.counter(width)
         for part in parts:
             counter.add(part)
-        came = interrupted(counter.result, step)
+        came = interrupted(counter.result, step, OF_THE_DEVICE)
         assert_histogram(*map(machine.to_host, counter.result()), rows)
         if not came:
             break
     assert 100 < step < 999
+
+
+def test_what_a_full_device_hands_over_is_counted_once_if_a_reader_is_interrupted(machine):
+    """Sorting takes memory that it does not have, so the host takes what its table holds."""
+    pool = machine.library.get_default_memory_pool()
+    rows = np.random.default_rng(0).integers(0, 256, (500, 8), np.uint8)
+    rows = np.concatenate([rows, rows[:100]])
+    try:
+        for step in range(1, 100):
+            counter = spilling_counter.SpillingCounter(cuda, 8)
+            counter.add(machine.to_device(rows))
+            pool.free_all_blocks()
+            pool.set_limit(size=pool.used_bytes())
+            came = interrupted(counter.result, step, spilling_counter.__file__)
+            assert came or counter._spilled is not None
+            pool.set_limit(size=0)
+            assert_histogram(*counter.result(), rows)
+            if not came:
+                break
+        assert 10 < step < 99
+    finally:
+        pool.set_limit(size=0)

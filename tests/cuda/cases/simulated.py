@@ -370,6 +370,19 @@ def test_counts_are_not_read_while_their_stream_is_recorded(on_cuda, read, batch
     layer.check()
 
 
+def test_counts_are_not_read_on_a_stream_that_is_recorded(machine, on_cuda):
+    """The stream to which they belong would become a part of the recording."""
+    layer, stream = Layer(on_cuda, "counts"), machine.library.cuda.Stream(non_blocking=True)
+    layer(0)
+    with stream:
+        GPU.capturing[stream.key] = recorded = []
+        with pytest.raises(RuntimeError, match="or read in a CUDA graph"):
+            layer.hook.histogram()
+    assert not recorded
+    GPU.capturing.clear()
+    layer.check()
+
+
 # ---- the host's threads --------------------------------------------------------------------------
 
 

@@ -141,10 +141,11 @@ class Breaking(torch.nn.Module):
 def test_a_pass_that_fails_on_another_stream_is_taken_back(on_cuda, keep, seed):
     """Its batch is still on its way when the capture ends with the exception."""
     model, rows, numbers = Breaking(), [], torch.Generator().manual_seed(seed)
-    run = ts.capture(model, "Identity", keep=keep, neuron_axis=1)
+    points = []
 
     def pass_four():
-        with run:
+        with ts.capture(model, "Identity", keep=keep, neuron_axis=1) as run:
+            points.extend(run.values())
             for step in range(4):
                 rows.append(torch.randn(50, 20, generator=numbers))
                 model.fails = step == 3
@@ -153,7 +154,7 @@ def test_a_pass_that_fails_on_another_stream_is_taken_back(on_cuda, keep, seed):
 
     with pytest.raises(ZeroDivisionError):
         pass_four()
-    for point in run.values():
+    for point in points:
         assert_counts(point.histogram(), packed(torch.cat(rows[:-1])))
 
 
