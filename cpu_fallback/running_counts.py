@@ -34,8 +34,8 @@ class Counter:
     """Running counts of packed states; see the Backend protocol. Not thread-safe.
 
     ``budget``: the bytes that it should not exceed. It never refuses rows: see is_full. Without a
-    budget, rows that wait take up to _MOST_WAITING bytes, and those collected to be sorted less
-    memory than the distinct ones do.
+    budget, rows that wait take up to _MOST_WAITING bytes, and those collected to be sorted up to
+    twice as much memory as the distinct ones do, or up to 8 MiB where these are few.
     """
 
     def __init__(self, row_bytes: int, budget: int | None = None) -> None:
