@@ -1,6 +1,8 @@
 """Counting some ten thousand narrow rows, of which each thread sorts a range of values."""
 
+import subprocess
 import sys
+import textwrap
 
 import numpy as np
 import pytest
@@ -101,3 +103,39 @@ def test_counts_of_few_states_keep_no_memory_of_many():
     rows = WORDS["equal"].view(np.uint8).reshape(ROWS, 8)
     for array in count_by_sorting(rows, [(0, ROWS)]):
         assert array.base is None or array.base.nbytes < 100
+
+
+# Sorts rows behind which no memory can be read.
+AT_THE_END = textwrap.dedent("""
+    import ctypes, mmap, sys
+    import numpy as np
+    from tensorstate_gpu.cpu_fallback import in_cache
+
+    page = mmap.PAGESIZE
+    memory = mmap.mmap(-1, 2 * page)
+    base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(base + page), page, 0) == 0
+    beyond = int(sys.argv[1])
+    for width in range(1, 9):
+        for rows in (1, 2, page // width):
+            size = rows * width
+            packed = np.ndarray((rows, width), np.uint8, memory, page - size)
+            if beyond:
+                packed = np.ndarray((rows, width), np.uint8, memory, page)
+            words, _ = in_cache.sorted_between(
+                packed, np.array([[0, rows]]), np.uint64(0), ~np.uint64(0)
+            )
+            assert len(words) == rows
+    print("survived")
+""")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="mprotect is POSIX")
+@pytest.mark.parametrize("sort", ["radix"], indirect=True)  # which a process tells for itself
+def test_nothing_is_read_behind_the_rows():
+    for beyond in (0, 1):
+        done = subprocess.run(
+            [sys.executable, "-c", AT_THE_END, str(beyond)], capture_output=True, text=True
+        )
+        assert (done.returncode < 0) == beyond, done.stderr  # reading there ends a process
+        assert done.stdout == ("" if beyond else "survived\n")

@@ -89,6 +89,22 @@ def test_labels_that_are_alike_have_the_measures_of_each():
         assert found == LayerReport.of(str(label), kept.counts_by()[label])
 
 
+def test_bounds_of_labels_whose_states_occur_alike_are_those_of_their_neurons():
+    """With an error they depend on which neurons fire, also where groups have the same counts."""
+    single = np.zeros((2, 16), np.uint8)
+    single[:, 9:] = [[1, 2, 4, 8, 16, 32, 64], [1, 2, 3, 4, 5, 6, 7]]
+    grouped = {
+        label: ts.GroupedCounts([ts.count_states(row[None, None], 8) for row in rows], [1] * 16)
+        for label, rows in enumerate(single)
+    }
+    together = {label: each.together() for label, each in grouped.items()}
+    measured = label_measures.measures_of(together, grouped)
+    assert [each.upper for each in measured] == [
+        each.estimate("efficiency").upper for each in grouped.values()
+    ]
+    assert measured[0].upper > measured[1].upper
+
+
 @pytest.mark.parametrize("batch", [0, 1, 7])
 def test_labels_tell_the_same_however_many_are_added_up_at_once(batch, monkeypatch):
     grouped = of_many_labels().grouped_by()
