@@ -105,6 +105,20 @@ def test_bounds_of_labels_whose_states_occur_alike_are_those_of_their_neurons():
     assert measured[0].upper > measured[1].upper
 
 
+def test_labels_of_other_numbers_of_inputs_are_not_alike():
+    """Eight states, each in two rows: of one input or of two, which may belong together."""
+    parts = [ts.count_states(np.full((2, 1), group, np.uint8), 8) for group in range(8)]
+    kinds = ([2] * 8, False), ([1] * 8, False), ([2] * 8, True)
+    grouped = {
+        label: ts.GroupedCounts(parts, inputs, has_units=has_units)
+        for label, (inputs, has_units) in enumerate(kinds)
+    }
+    together = {label: each.together() for label, each in grouped.items()}
+    lower = [each.lower for each in label_measures.measures_of(together, grouped)]
+    assert lower == [each.estimate("efficiency").lower for each in grouped.values()]
+    assert lower[0] > lower[1] == lower[2]
+
+
 @pytest.mark.parametrize("batch", [0, 1, 7])
 def test_labels_tell_the_same_however_many_are_added_up_at_once(batch, monkeypatch):
     grouped = of_many_labels().grouped_by()
