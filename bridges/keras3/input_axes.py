@@ -44,7 +44,8 @@ def inputs_rule(operation: Any, node: Any, tensor: Symbol, axes: Sequence[Axis])
     if node.is_input:
         return 0 if tensor.shape[:1] == (None,) else None
     name = type(operation).__name__
-    if name in _REORDERING:
+    # A table that is no tensor of the graph has no inputs: what is taken of it is in their order.
+    if name in _REORDERING and _first_argument(node) is node.input_tensors[0]:
         axes = axes[:1]
         if _touches(operation, len(node.input_tensors[0].shape), axes[0]):
             return LOST
@@ -57,6 +58,10 @@ def inputs_rule(operation: Any, node: Any, tensor: Symbol, axes: Sequence[Axis])
     if _may_move(operation):
         return _moved(operation, node, tensor, axes)
     return 0 if known == 0 else LOST
+
+
+def _first_argument(node: Any) -> object:
+    return next(iter((*node.arguments.args, *node.arguments.kwargs.values())), None)
 
 
 def _joined(axes: Sequence[Axis]) -> Axis:

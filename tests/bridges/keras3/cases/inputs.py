@@ -96,6 +96,7 @@ def behind_a_last_step(x):
     return ops.transpose(layers.Lambda(lambda y: ops.transpose(y, (1, 0, 2)))(x), (1, 0, 2))
 
 
+TABLE = np.random.default_rng(0).normal(size=(2, 4)).astype("float32")
 # what changes the order of the inputs, and what does not
 REORDERED = {
     "flipped": (lambda x: ops.flip(x, axis=0), False),
@@ -108,6 +109,7 @@ REORDERED = {
     "flipped in time": (lambda x: ops.flip(x, axis=1), True),
     "sorted in time": (lambda x: ops.sort(x, axis=-2), True),
     "there and back": (behind_a_last_step, True),
+    "taken of a table": (lambda x: ops.take(TABLE, ops.cast(x > 0, "int32")[..., 0], axis=0), True),
     "joined": (lambda x: ops.concatenate([x, ops.flip(x, axis=0)], axis=-1), True),
 }
 
