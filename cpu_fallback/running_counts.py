@@ -27,7 +27,7 @@ _MOST_IN_TABLES = 1 << 21  # states of up to 64 bytes: beyond, sorting is faster
 _MOST_COLLECTED = 1 << 26  # bytes of rows that are sorted at a time
 _MOST_WAITING = 1 << 21  # bytes of rows that wait for a table
 _BATCHES_WAITING = 8
-_MANY_AT_FIRST = 1 << 15  # rows that show whether most are new
+_MANY_AT_FIRST, _REPEATED = 1 << 15, 1.25  # rows, and for each state, that are worth a table
 
 
 class Counter:
@@ -89,20 +89,19 @@ class Counter:
     def _may_be_new(self, rows: NDArray[np.uint8]) -> bool:
         """Tell whether these rows show if most rows are new, and whether it matters.
 
-        A table of few bytes becomes an array of counts, to which new states are no problem.
+        A table of few bytes becomes an array of counts, to which new states are no problem. Wide
+        rows gain little, for sorting moves them.
         """
         is_first = not self._is_sorting and not self._in_tables
-        return is_first and len(rows) >= _MANY_AT_FIRST and self._row_bytes > DIRECT
+        return is_first and len(rows) >= _MANY_AT_FIRST and DIRECT < self._row_bytes <= 8
 
     def _add_first(self, histogram: Histogram, rows: int) -> None:
         """Add the first histogram, of so many rows: to a table, unless most rows were new.
 
-        A new state takes several times as long in a table as a row that is sorted, if it is narrow:
-        wide rows are moved by a sort.
+        A new state takes several times as long in a table as a row that is sorted.
         """
-        least = 1.25 if self._row_bytes <= 8 else 1.05
         states = histogram[0]
-        if self._fits_tables(states) and rows >= least * len(states):
+        if self._fits_tables(states) and rows >= _REPEATED * len(states):
             self._add_to_tables(*histogram, rows)
         else:
             self._is_sorting = True

@@ -60,7 +60,7 @@ def inputs_rule(operation: Any, node: Any, tensor: Symbol, axes: Sequence[Axis])
     return 0 if known == 0 else LOST
 
 
-def _first_argument(node: Any) -> object:
+def _first_argument(node: Any) -> Any:
     return next(iter((*node.arguments.args, *node.arguments.kwargs.values())), None)
 
 

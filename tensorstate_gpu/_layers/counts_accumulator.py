@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from operator import methodcaller
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -98,7 +98,7 @@ class CountsAccumulator(Accumulator):
         by_instance = notes.labels is not None or self._groups is not None
         if by_instance and not any(map(is_unassigned, batches)):
             labels, sizes = notes.labels, sizes_of(batches)
-            by_row = partial(np.repeat, repeats=sizes)
+            by_row = methodcaller("repeat", sizes)
             if self._groups is not None:
                 first = self._first + self._ledger.instances
                 hashes = instance_hashes(first, len(sizes), notes.units)
@@ -125,9 +125,9 @@ class CountsAccumulator(Accumulator):
     def _count_rows(
         self,
         packed: Any,
-        labels: NDArray[Any] | None,
-        groups: NDArray[np.integer] | None,
-        by_row: ByRow | None,
+        labels: NDArray[Any] | None = None,
+        groups: NDArray[np.integer] | None = None,
+        by_row: ByRow | None = None,
     ) -> None:
         if not len(packed):
             return

@@ -2,7 +2,7 @@
 
 import collections
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from operator import methodcaller
 from typing import Any
 
 import numpy as np
@@ -138,7 +138,7 @@ class RowsAccumulator(Accumulator):
         counters = RunCounters(self.row_bytes)
         for chunk, instances in self._chunks_with_instances(on_counted):
             first, last = int(instances[0]), int(instances[-1])
-            by_row = partial(np.take, indices=instances - first)
+            by_row = methodcaller("take", instances - first)
             counters.add(chunk, pieces.read(first, last + 1), by_row=by_row)
         return counters.counted_by(self.neurons, on_counted)
 
@@ -175,7 +175,7 @@ class RowsAccumulator(Accumulator):
         for chunk, instances in self._chunks_with_instances(on_counted):
             first, last = int(instances[0]), int(instances[-1])
             hashes, own = notes.read(first, last + 1)
-            by_row = partial(np.take, indices=instances - first)
+            by_row = methodcaller("take", instances - first)
             counters.add(chunk, own, groups_of(hashes, groups), by_row)
         return samples, counters
 

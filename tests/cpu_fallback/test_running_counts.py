@@ -180,7 +180,7 @@ def test_a_cleared_counter_counts_anew(width):
 
 @pytest.mark.parametrize(
     ("width", "rows", "in_table"),
-    [(8, 120, False), (8, 125, True), (9, 104, False), (9, 105, True)],
+    [(8, 124, False), (8, 125, True), (4, 124, False), (3, 124, True), (9, 124, True)],
 )
 def test_first_rows_that_hardly_repeat_do_not_come_into_a_table(width, rows, in_table, monkeypatch):
     monkeypatch.setattr(module, "_MANY_AT_FIRST", 64)

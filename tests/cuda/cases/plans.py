@@ -154,7 +154,7 @@ def test_a_graph_that_is_recorded_on_another_device(layer):
         layer(x)
     GPU.capturing[1, 0] = []
     try:
-        with pytest.raises(RuntimeError, match="cannot be packed or counted in a CUDA graph"):
+        with pytest.raises(RuntimeError, match="cannot be packed, counted or read in a CUDA graph"):
             layer.module(x)
     finally:
         del GPU.capturing[1, 0]
