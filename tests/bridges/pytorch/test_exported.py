@@ -38,3 +38,18 @@ def test_a_loaded_program_writes_into_no_layer():
     loaded(images(32, 4)[:5])
     for point in model.efficiency_layers:
         assert point.state_count == 0
+
+
+@pytest.mark.filterwarnings("ignore:`isinstance\\(treespec:FutureWarning")  # by torch itself
+def test_what_runs_of_an_exported_program_can_be_captured():
+    """Its module runs no layers, and an unflattened one does."""
+    model, x = network(), images(5, 4)
+    program = torch.export.export(model, (x,))
+    flat, layers = program.module(), torch.export.unflatten(program)
+    with ts.capture(flat, ["0"]) as run:
+        flat(x)
+    with pytest.raises(ts.errors.NothingCaptured):
+        run.report()
+    with ts.capture(layers, ["0"]) as run:
+        layers(x)
+    assert run[0].histogram() == ts.count_states(ts.compress_states(model[0](x).detach()), 3)
