@@ -1,8 +1,9 @@
 """Sorting words with NumPy, on processors on which its sort runs fast vector instructions.
 
-With AVX-512 it sorts a bucket of words in half of the time that radix.py takes, and in a third
-where neurons seldom fire. With AVX2 it takes as long as radix.py, and without either six times as
-long. The names of instructions do not tell: on a Zen 4, which has AVX-512, it is slow.
+With AVX-512 it sorts buckets of words in about two thirds of the time that radix.py takes, and in
+one third where neurons seldom fire (on a Zen 5). With AVX2 it takes as long as radix.py, and
+without either six times as long. The names of instructions do not tell: on a Zen 4, which has
+AVX-512, `np.unique` is not the best rival (docs/performance.md, "Counting").
 """
 
 import functools
@@ -24,7 +25,7 @@ def is_fast() -> bool:
 
 
 def _time(words: NDArray[np.uint64], kind: Literal["quicksort", "stable"]) -> float:
-    """Return the seconds that sorting takes: the least of three."""
+    """Return the seconds that sorting words (number,) takes: the least of three."""
     times = []
     for _ in range(3):
         unsorted = words.copy()

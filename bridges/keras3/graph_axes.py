@@ -122,13 +122,24 @@ def moved(operation: Any, node: Any, tensor: Symbol, axes: Sequence[Axis]) -> Ax
     }
     if not changed or None in changed.values():
         return None
+    shape = shape_if(operation, node, tensor, changed)
+    return None if shape is None else _where_they_differ(tensor.shape, shape)
+
+
+def shape_if(
+    operation: Any, node: Any, tensor: Symbol, changed: Mapping[int, Any]
+) -> Sequence[Any] | None:
+    """Return the shape that an output would have if an operation took other tensors.
+
+    ``changed``: these, by the ids of those that it takes. None if they do not suit it.
+    """
     try:
         args, kwargs = node.arguments.convert(lambda part: changed.get(id(part), part))
         outputs = keras.tree.flatten(operation.compute_output_spec(*args, **kwargs))
-        shape = outputs[tensor._keras_history[2]].shape
+        shape: Sequence[Any] = outputs[tensor._keras_history[2]].shape
     except Exception:  # whatever an operation raises for sizes that do not suit it
         return None
-    return _where_they_differ(tensor.shape, shape)
+    return shape
 
 
 def _where_they_differ(before: Sequence[Any], after: Sequence[Any]) -> Axis:

@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from .graph_axes import LOST, Axis, GraphAxes, Symbol
+from .graph_axes import LOST, Axis, GraphAxes, Symbol, shape_if
 from .neuron_axes import is_by_element
 
 # Operations that put what lies along an axis in another order.
@@ -100,10 +100,5 @@ def _moved(operation: Any, node: Any, tensor: Symbol, axes: Sequence[Axis]) -> A
         for each, axis in zip(node.input_tensors, axes, strict=False)
         if isinstance(axis, int)
     }
-    try:
-        args, kwargs = node.arguments.convert(lambda part: sizes.get(id(part), part))
-        outputs = keras.tree.flatten(operation.compute_output_spec(*args, **kwargs))
-        shape = outputs[tensor._keras_history[2]].shape
-    except Exception:  # whatever an operation raises for sizes that do not suit it
-        return None
-    return shape.index(_MANY) if _MANY in shape else None
+    shape = shape_if(operation, node, tensor, sizes)
+    return shape.index(_MANY) if shape is not None and _MANY in shape else None

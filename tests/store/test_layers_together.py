@@ -64,13 +64,14 @@ def test_two_runs_of_the_same_points_may_be_emptied_at_once():
     assert not any(thread.is_alive() for thread in threads)
 
 
+def full(number, operation, file):
+    if operation == "write":
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
 @KEEPS
 def test_a_reset_that_fails_deletes_nothing_until_it_is_repeated(keep, tmp_path):
     path = tmp_path / "run"
-
-    def full(number, operation, file):
-        if operation == "write":
-            raise OSError(errno.ENOSPC, "No space left on device")
 
     with ts.Store(path, "x", commit_seconds=None) as store:
         run = run_in(store, keep=keep)
@@ -88,10 +89,6 @@ def test_a_reset_that_fails_deletes_nothing_until_it_is_repeated(keep, tmp_path)
 @pytest.mark.parametrize("resets", [1, 2])
 def test_a_run_goes_on_after_a_reset_that_failed(resets, keep, tmp_path):
     path = tmp_path / "run"
-
-    def full(number, operation, file):
-        if operation == "write":
-            raise OSError(errno.ENOSPC, "No space left on device")
 
     with ts.Store(path, "x", commit_seconds=None) as store:
         run = run_in(store, keep=keep)
