@@ -16,7 +16,7 @@ from benchmarks.gpu.each_test import LINES
 ALONE = ("only_gpu.py", "huge.py")
 SIDE_BY_SIDE = ("streams.py", "stages.py", "tables.py", "tables_without_room.py", "counting.py")
 SIDE_BY_SIDE += ("capture.py", "shortage.py", "packing.py", "neurons.py", "measures.py")
-SIDE_BY_SIDE += ("by_chance.py", "small_batches.py", "interrupts.py")
+SIDE_BY_SIDE += ("by_chance.py", "small_batches.py", "refused_rows.py", "interrupts.py")
 CASES = "tests/cuda/cases"
 PROCESSES = 14  # compiling kernels is most of the time
 SECONDS = 60  # for one test

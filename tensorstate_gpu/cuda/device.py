@@ -218,14 +218,19 @@ def address(array: DeviceArray) -> int:
     return pointer
 
 
+def index() -> int:
+    """Return the number of the current device."""
+    return library().cuda.Device().id
+
+
 def multiprocessors() -> int:
     """Return how many multiprocessors the current device has."""
-    return _attributes(library().cuda.Device().id)["MultiProcessorCount"]
+    return _attributes(index())["MultiProcessorCount"]
 
 
 def most_shared_bytes() -> int:
     """Return how much shared memory a block of the current device can have."""
-    return _attributes(library().cuda.Device().id)["MaxSharedMemoryPerBlockOptin"]
+    return _attributes(index())["MaxSharedMemoryPerBlockOptin"]
 
 
 @lru_cache

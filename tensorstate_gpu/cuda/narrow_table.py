@@ -7,7 +7,8 @@ from tensorstate_gpu._arrays.cupy_types import DeviceArray
 
 from . import device
 from .launch import blocks_for, cached_launch
-from .table import BLOCKS, FIRST_SLOTS, Refused, Table, pointer, power_of_2_below
+from .refused import Refused
+from .table import BLOCKS, FIRST_SLOTS, Table, pointer, power_of_2_below
 
 _THREADS = 1024  # one block for each multiprocessor, whose shared memory its cache fills
 _CACHE_SLOT_BYTES = 12  # a key and a count
@@ -43,7 +44,7 @@ class NarrowTable(Table):
         self._use_slots(new, slots)
 
     def _count(self, rows: DeviceArray, weights: DeviceArray | None, refused: Refused) -> None:
-        at, to, states = np.uint64(rows.data.ptr), np.uint64(refused.rows.data.ptr), len(rows)
+        at, to, states = np.uint64(rows.data.ptr), pointer(refused.rows), len(rows)
         refusals = self._places_at[refused.place]
         if weights is None:
             blocks = min(self._most_blocks, -(-states // _LEAST_ROWS))

@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from . import device
 from .estimate import REGISTERS, estimated_distinct
 from .host_copy import AsyncHostCopy
 from .merge import Histogram, HostHistogram
+from .refused import MOST_BYTES, Refused, Report, reports_of
 
 FIRST_SLOTS = 1 << 14
 BLOCKS = 4  # of each multiprocessor, for kernels without a large cache
@@ -24,21 +24,6 @@ _MOST_BATCHES = 8  # of which it is not known how many of their rows were refuse
 # memory is not to wait.
 _LEAST_REPORTED = 1 << 20
 _SLOTS_AT_ONCE = 1 << 16  # that move to the host
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Refused:
-    """Memory for those rows of a batch for which the table has no room, and for their weights.
-
-    ``place`` is that of their number.
-    """
-
-    rows: DeviceArray
-    weights: DeviceArray | None
-    place: int
-
-    def first(self, number: int) -> tuple[DeviceArray, DeviceArray | None]:
-        return self.rows[:number], None if self.weights is None else self.weights[:number]
 
 
 class Table(ABC):
@@ -62,8 +47,9 @@ class Table(ABC):
         self._free_places = _places()
         self._unsettled: list[Refused] = []
         self._waiting = 0  # bytes of their rows
-        self._report: AsyncHostCopy | None = None  # of the numbers; the same for all batches
-        self._reported: list[Refused] | None = None  # what it is about, until it has arrived
+        self._copy: AsyncHostCopy | None = None  # of the numbers; the same for all reports
+        self._report: Report | None = None  # until it is read
+        self._reports = reports_of(device.index())
 
     def __len__(self) -> int:
         """Return the number of distinct rows. Waits for the device."""
@@ -96,22 +82,23 @@ class Table(ABC):
         """
         if rows.data.ptr % 16:
             rows = aligned(rows)
-        if self._reported is not None:
+        if self._report is not None:
             self._settle(wait=False)
-        while len(self._unsettled) >= _MOST_BATCHES:  # what was refused may be refused again
-            self._settle(wait=True)
+        while len(self._unsettled) >= (2 if self._waiting > MOST_BYTES else _MOST_BATCHES):
+            self._settle(wait=True)  # what was refused may be refused again
         self._queue(rows, weights)
         is_due = self._waiting >= _LEAST_REPORTED or len(self._unsettled) >= _MOST_BATCHES // 2
-        if is_due and self._reported is None:
+        if is_due and self._report is None:
             with suppress(MemoryError):  # the rows are counted; the next batch asks again
                 self._ask_for_report()
 
     def _ask_for_report(self) -> None:
-        if self._report is None:
-            self._report = AsyncHostCopy(self._numbers)
+        if self._copy is None:
+            self._copy = AsyncHostCopy(self._numbers)
         else:
-            self._report.copy(self._numbers)
-        self._reported = self._unsettled.copy()
+            self._copy.copy(self._numbers)
+        self._report = Report(self._copy, self._unsettled.copy(), self._waiting)
+        self._reports.add(self._report)
 
     def finish(self) -> None:
         """Count the refused rows as well. Waits for the device.
@@ -134,21 +121,20 @@ class Table(ABC):
         self._waiting += rows.size
 
     def _settle(self, *, wait: bool) -> None:
-        """Count the rows that the device has reported as refused, in a larger table.
+        """Count the rows that the device has refused, in a larger table.
 
         Without ``wait``, do nothing if the report that was asked for has not arrived.
         """
-        if wait:
-            numbers, reported = device.to_host(self._numbers), self._unsettled.copy()
-        else:
-            assert self._report is not None
-            assert self._reported is not None
-            arrived = self._report.arrived()
-            if arrived is None:
-                return
-            numbers, reported = arrived, self._reported
-        distinct, refusals = int(numbers[0]), {each: int(numbers[each.place]) for each in reported}
-        self._reported = None
+        report, numbers, batches = self._report, None, self._unsettled.copy()
+        if report is not None:
+            numbers = report.copy.numpy() if wait else report.copy.arrived()
+            batches = report.batches
+        elif wait:
+            numbers = device.to_host(self._numbers)
+        if numbers is None:
+            return
+        self._report = None
+        distinct, refusals = int(numbers[0]), {each: int(numbers[each.place]) for each in batches}
         if any(refusals.values()):
             self._grow_for(distinct, sum(refusals.values()))
         elif distinct > self.room:
@@ -159,7 +145,7 @@ class Table(ABC):
                 self._queue(*refused.first(number))
                 self._numbers[refused.place : refused.place + 1].fill(0)
             self._unsettled.remove(refused)
-            self._waiting -= refused.rows.size
+            self._waiting -= refused.nbytes
             self._free_places.append(refused.place)
 
     def _grow_for(self, distinct: int, more: int) -> None:
@@ -184,7 +170,10 @@ class Table(ABC):
         numbers = device.to_host(self._numbers)
         parts = [self._on_host(start) for start in range(0, len(self._slots), _SLOTS_AT_ONCE)]
         for refused in self._unsettled:
-            left, weights = refused.first(int(numbers[refused.place]))
+            number = int(numbers[refused.place])
+            if not number:
+                continue
+            left, weights = refused.first(number)
             once = np.ones(len(left), np.int64)
             parts.append(
                 (device.to_host(left), once if weights is None else device.to_host(weights))
@@ -193,7 +182,7 @@ class Table(ABC):
         rows, counts = (np.concatenate(column) for column in zip(*parts, strict=True))
         self._slots.fill(0)
         self._numbers.fill(0)
-        self._unsettled, self._reported, self._free_places = [], None, _places()
+        self._unsettled, self._report, self._free_places = [], None, _places()
         self._waiting = 0
         return rows, counts
 

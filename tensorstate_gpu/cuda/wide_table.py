@@ -9,8 +9,9 @@ from tensorstate_gpu._arrays.cupy_types import DeviceArray
 
 from . import device
 from .launch import blocks_for, cached_launch
+from .refused import Refused
 from .sort import take
-from .table import BLOCKS, FIRST_SLOTS, Refused, Table, pointer, power_of_2_below
+from .table import BLOCKS, FIRST_SLOTS, Table, pointer, power_of_2_below
 
 _THREADS = 1024  # one block for each multiprocessor
 _CACHE_ENTRY_BYTES = 16  # beside the row
@@ -74,7 +75,7 @@ class WideTable(Table):
         needed = -(-len(rows) * self._lanes // (_LEAST_ROWS * _THREADS))
         blocks = min(self._most_blocks, needed)
         width = np.int32(self._row_bytes)
-        at, to = np.uint64(rows.data.ptr), np.uint64(refused.rows.data.ptr)
+        at, to = np.uint64(rows.data.ptr), pointer(refused.rows)
         batch = (at, pointer(weights), np.int64(len(rows)), width)
         targets = (to, pointer(refused.weights), self._places_at[refused.place])
         arguments = (*batch, *self._arguments, *targets, np.uint32(self._cached))

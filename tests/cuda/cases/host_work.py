@@ -82,7 +82,7 @@ KERNELS = {"states": PACKED, "counts": {**PACKED, "join_batches": 1, "count_rows
 ALLOCATIONS = {"states": BATCHES, "counts": BATCHES + 2}
 
 
-@pytest.mark.parametrize(("keep", "most"), [("states", 46), ("counts", 47)])
+@pytest.mark.parametrize(("keep", "most"), [("states", 46), ("counts", 48)])
 def test_of_a_hook(on_cuda, launched, keep, most):
     layer, x = Layer(on_cuda, keep), on_cuda(torch.randn(60, 64))
     limits = {"most": most, "allocations": ALLOCATIONS[keep]}
@@ -93,11 +93,11 @@ def test_of_a_large_batch(on_cuda, launched, monkeypatch):
     """It is counted at once."""
     monkeypatch.setattr(small_batches, "_MOST_BYTES", 60 * 8 - 1)
     layer, x = Layer(on_cuda, "counts"), on_cuda(torch.randn(60, 64))
-    kernels = of_batches(lambda: layer.module(x), launched, most=53, allocations=2 * BATCHES)
+    kernels = of_batches(lambda: layer.module(x), launched, most=56, allocations=2 * BATCHES)
     assert kernels == {**PACKED, "count_rows": BATCHES}
 
 
-@pytest.mark.parametrize(("keep", "most"), [("states", 55), ("counts", 52)])
+@pytest.mark.parametrize(("keep", "most"), [("states", 55), ("counts", 53)])
 def test_of_a_layer_of_a_model(on_cuda, launched, keep, most):
     """What passes of the model cost is not of one layer, so it is that of three layers less two."""
     x, costs = on_cuda(torch.randn(60, 64)), []
@@ -108,7 +108,7 @@ def test_of_a_layer_of_a_model(on_cuda, launched, keep, most):
     assert most - 3 < costs[1] - costs[0] <= most
 
 
-@pytest.mark.parametrize(("keep", "most"), [("states", 46), ("counts", 47)])
+@pytest.mark.parametrize(("keep", "most"), [("states", 46), ("counts", 48)])
 def test_of_the_operator_in_a_compiled_graph(on_cuda, launched, keep, most):
     hook = Layer(on_cuda, keep).hook
     x = on_cuda(torch.randn(60, 64))

@@ -125,8 +125,8 @@ def test_the_host_waits_only_for_a_device_that_is_far_behind(machine, width, rep
     with monkeypatch.context() as patch:
         if not reports:
             patch.setattr(host_copy.AsyncHostCopy, "arrived", lambda copy: None)
-        to_host = device.to_host
-        patch.setattr(device, "to_host", lambda array: waits.append(array) or to_host(array))
+        for owner, name in ((device, "to_host"), (host_copy.AsyncHostCopy, "numpy")):
+            patch.setattr(owner, name, noting(waits, getattr(owner, name)))
         for number, rows in enumerate(added):
             table.add(machine.to_device(rows))
             let_the_device_finish()
@@ -153,6 +153,11 @@ def hashed(row):
     """As in count.cu."""
     product = ((~row & (1 << 64) - 1) ^ 0xA0761D6478BD642F) * 0x9E3779B97F4A7C15
     return (product ^ product >> 64) & (1 << 64) - 1
+
+
+def noting(calls, function):
+    """The function, of one argument, which notes its calls."""
+    return lambda argument: calls.append(argument) or function(argument)
 
 
 def let_the_device_finish():

@@ -20,7 +20,9 @@ pytestmark = pytest.mark.usefixtures("small_blocks")
 def refused_by(machine, table):
     """Return the rows, in host memory, that were refused by a table and still are."""
     numbers = machine.to_host(table._numbers)
-    return [machine.to_host(each.rows)[: int(numbers[each.place])] for each in table._unsettled]
+    counts = [int(numbers[each.place]) for each in table._unsettled]
+    listed = [each.rows for each in table._unsettled]
+    return [machine.to_host(rows)[:count] for rows, count in zip(listed, counts, strict=True)]
 
 
 @pytest.mark.parametrize("width", [3, 8, 16, 25])
