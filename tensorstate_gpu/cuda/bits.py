@@ -66,11 +66,9 @@ def distances_launch(
 def add_both(bitmaps: DeviceArray, sums: DeviceArray) -> None:
     """Add the bits that rows i and j have in common to ``sums[i, j]``.
 
-    ``bitmaps``: uint32 (rows, words), of at most _MOST_ROWS rows and 2**26 words. ``sums``: int64
-    (rows, rows).
+    ``bitmaps``: uint32 (rows, words), not empty, of at most _MOST_ROWS rows and 2**26 words.
+    ``sums``: int64 (rows, rows).
     """
-    if not bitmaps.size:
-        return
     rows, words = bitmaps.shape
     blocks = _BLOCKS * device.multiprocessors()
     addresses = device.address(bitmaps), device.address(sums)

@@ -76,8 +76,9 @@ class Counter:
         with self._owner_stream.entered():
             rows = device.library().ascontiguousarray(packed)
             if len(rows):
+                number = len(rows) if weights is None else int(weights.sum())
                 self._counts.add(rows, weights)
-                self._total += len(rows) if weights is None else int(weights.sum())
+                self._total += number
 
     def _count_small_batches(self) -> None:
         """Count the batches that wait. Raises MemoryError, and lets them wait, without memory."""

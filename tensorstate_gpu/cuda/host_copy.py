@@ -12,6 +12,9 @@ from .device import library
 from .host_memory import pinned
 
 _DONE, _NOT_READY = 0, 600  # cudaSuccess, cudaErrorNotReady
+# cudaErrorStreamCaptureUnsupported: while a thread records a CUDA graph in the global mode, the
+# default, no thread may ask.
+_RECORDING = 900
 
 
 def copy_stream() -> CudaStream:
@@ -20,9 +23,8 @@ def copy_stream() -> CudaStream:
 
 
 @lru_cache
-def _copy_stream(index: int) -> CudaStream:
-    with library().cuda.Device(index):
-        return library().cuda.Stream(non_blocking=True)
+def _copy_stream(current_device: int) -> CudaStream:
+    return library().cuda.Stream(non_blocking=True)
 
 
 class AsyncHostCopy:
@@ -53,9 +55,13 @@ class AsyncHostCopy:
         self._copied.record(self._stream)
 
     def arrived(self) -> NDArray[Any] | None:
-        """Return the copy if it is complete, and None otherwise; see numpy()."""
+        """Return the copy if it is known to be complete, and None otherwise; see numpy()."""
         status = library().cuda.runtime.eventQuery(self._copied.ptr)
-        if status not in (_DONE, _NOT_READY):  # an earlier kernel has failed: nothing will arrive
+        if status not in (
+            _DONE,
+            _NOT_READY,
+            _RECORDING,
+        ):  # an earlier kernel has failed: nothing will arrive
             self._copied.synchronize()  # raises
         return self._copy if status == _DONE else None
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
-from tensorstate_gpu import cpu_fallback
+from tensorstate_gpu import cpu_fallback, cuda
+from tensorstate_gpu._arrays.cupy_library import SecondTry
 from tensorstate_gpu._layers import chunked_buffer
 from tensorstate_gpu._process.num_threads import min_bytes_per_thread
 from tensorstate_gpu.cuda import device
@@ -22,7 +23,7 @@ from tests.cuda.simulated.memory import (
     PooledMemory,
     UnownedMemory,
 )
-from tests.cuda.simulated.scheduler import GPU, CUDARuntimeError, Device
+from tests.cuda.simulated.scheduler import GPU, CUDARuntimeError, Device, Stream, current
 from tests.support.samples import sweep
 
 torch = pytest.importorskip("torch")
@@ -138,6 +139,25 @@ def test_kernels_may_find_no_memory(on_cuda, layer, neurons):
         Loading.left = None
         layer(1)
         layer.check()
+
+
+def test_weighted_rows_are_counted_whole_or_not_at_all(machine):
+    rows = np.random.default_rng(0).integers(0, 256, (90, 8), np.uint8)
+    weights = np.arange(1, 91)
+    there = machine.to_device(rows), machine.to_device(weights)
+    for left in itertools.count():
+        counter = cuda.counter(8)
+        CUPY.refuse_after(left)
+        try:
+            counter.add(*there)
+            refused = False
+        except MemoryError:
+            refused = True
+        CUPY.refuse_after(1 << 40)
+        added = counter.drain()[1].sum()
+        assert added == (0 if refused else weights.sum())
+        if not refused:
+            return
 
 
 def cached(pool, size):
@@ -262,6 +282,24 @@ def test_arrays_of_other_libraries_beside_an_allocator_that_is_plugged_into_torc
         ts.compress_states(x)
 
 
+def test_caches_are_not_emptied_while_their_stream_is_recorded(machine):
+    """It would break the recording."""
+    stream, emptied = machine.library.cuda.Stream(non_blocking=True), []
+
+    def take():
+        raise MemoryError("full")
+
+    second_try = SecondTry(take, (lambda: emptied.append(True) or True,))
+    GPU.capturing[stream.key] = []
+    with stream, pytest.raises(MemoryError):
+        second_try()
+    assert not emptied
+    GPU.capturing.clear()
+    with stream, pytest.raises(MemoryError):
+        second_try()
+    assert emptied
+
+
 # ---- devices -------------------------------------------------------------------------------------
 
 
@@ -313,6 +351,39 @@ def test_arrays_that_begin_within_a_number():
     x = ndarray((8, 8), np.float32, MemoryPointer(there, 2))
     with pytest.raises(ValueError, match="states must begin at a multiple of 4 bytes on a GPU"):
         ts.compress_states(x)
+
+
+# ---- arrays of other libraries -------------------------------------------------------------------
+
+
+class OfAnotherLibrary:
+    """An array that its library writes on a stream of its own, as JAX does."""
+
+    def __init__(self, array, stream):
+        self._array, self._stream = array, stream
+
+    def __dlpack_device__(self):
+        return self._array.__dlpack_device__()
+
+    def __dlpack__(self, *, stream=None, **_):
+        reader = Stream(0 if stream in (None, 1) else stream, current.devices[-1])
+        reader.wait_event(self._stream.record())
+        with self._stream:
+            return self._array.__dlpack__(stream=-1)
+
+
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("seed", range(8))
+def test_arrays_that_are_written_on_another_stream(machine, own, seed):
+    """The stream that reads them waits, which is the one that CuPy uses now."""
+    values = np.random.default_rng(0).normal(size=(300, 64)).astype(np.float32)
+    written, reading = Stream(non_blocking=True), Stream(non_blocking=own)
+    with written:
+        array = machine.to_device(np.zeros_like(values))
+        array[:] = machine.to_device(values)
+    with reading:
+        rows = machine.to_host(ts.compress_states(OfAnotherLibrary(array, written)))
+    np.testing.assert_array_equal(rows, ts.compress_states(values))
 
 
 # ---- graphs --------------------------------------------------------------------------------------
@@ -380,6 +451,20 @@ def test_counts_are_not_read_on_a_stream_that_is_recorded(machine, on_cuda):
             layer.hook.histogram()
     assert not recorded
     GPU.capturing.clear()
+    layer.check()
+
+
+@pytest.mark.parametrize("batches", [1, 3])  # for which there is pinned memory
+def test_layers_are_captured_while_another_thread_records(layer, batches):
+    """In CUDA's global mode, which is the default, the host may not ask how far the device is."""
+    other = torch.cuda.Stream()
+    for seed in range(3):
+        layer(seed)
+    for seed in range(3, 3 + batches):
+        GPU.capturing[other.key] = recorded = []
+        layer(seed)
+        GPU.capturing.clear()
+        assert not recorded
     layer.check()
 
 

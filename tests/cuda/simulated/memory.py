@@ -52,6 +52,8 @@ class Pool:
         spared = self._spares_graphs and GPU.capturing
         if not free and self._is_short_of(size) and not spared:
             self.free_all_blocks()
+        if not free and not self._spares_graphs:
+            GPU.check_not_capturing()  # as cudaMalloc does; torch calls it in another mode
         if self.allocations > self._last or (not free and self._is_short_of(size)):
             raise OutOfMemoryError(f"out of memory allocating {size:,} bytes")
         self.cached -= size if free else 0
@@ -195,6 +197,8 @@ _pinned = defaultdict(list)  # free blocks of pinned host memory, by size
 
 def alloc_pinned_memory(size):
     """Return memory that its next owner gets as soon as nobody holds it."""
+    if not _pinned[size]:
+        GPU.check_not_capturing()
     block = _pinned[size].pop() if _pinned[size] else np.empty(size, np.uint8)
     block.fill(GARBAGE)
     held = (ctypes.c_ubyte * size).from_buffer(block)

@@ -7,7 +7,7 @@ import types
 from collections import defaultdict, deque
 from typing import NamedTuple
 
-NOT_READY = 600  # cudaErrorNotReady
+NOT_READY, CAPTURING = 600, 900  # cudaErrorNotReady, cudaErrorStreamCaptureUnsupported
 
 
 class CUDARuntimeError(RuntimeError):
@@ -67,12 +67,12 @@ class Scheduler:
 
     def finish(self, stream):
         """Wait for a stream."""
-        self._check_not_capturing(stream)
+        self.check_not_capturing()
         self.log.append(f"waits for stream {stream[1]:#x}")
         self.run_until(lambda: not self._queues[stream])
 
     def finish_all(self):
-        self._check_not_capturing(*self.capturing)
+        self.check_not_capturing()
         self.run_until(lambda: not any(self._queues.values()))
 
     def _step(self):
@@ -89,9 +89,10 @@ class Scheduler:
             queue.popleft()
         return True
 
-    def _check_not_capturing(self, *streams):
-        if any(stream in self.capturing for stream in streams):
-            raise CUDARuntimeError(900, "cudaErrorStreamCaptureUnsupported: the host waits")
+    def check_not_capturing(self):
+        """Whatever stream a graph records: in CUDA's global mode, which is the default."""
+        if self.capturing:
+            raise CUDARuntimeError(CAPTURING, "cudaErrorStreamCaptureUnsupported: the host waits")
 
     def check(self):
         """Raise the error that a kernel caused, as every call of CUDA does from then on."""
@@ -224,6 +225,7 @@ class Event:
 
     def synchronize(self):
         GPU.check()
+        GPU.check_not_capturing()
         if not self.is_past:
             GPU.log.append("waits for an event")
         GPU.run_until(lambda: self.is_past)
@@ -231,4 +233,6 @@ class Event:
 
 def event_query(event):
     """As cupy.cuda.runtime.eventQuery: a status, also after an error."""
+    if GPU.capturing:
+        return CAPTURING
     return GPU.status or (0 if event.is_past else NOT_READY)
