@@ -16,6 +16,7 @@ LIST = ROWS * WIDTH  # bytes
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
     """Each batch asks for a report, and three lists of refused rows are the most."""
+    refused.reports_of.cache_clear()
     monkeypatch.setattr(table, "_LEAST_REPORTED", 1)
     for module in (refused, table):
         monkeypatch.setattr(module, "MOST_BYTES", 3 * LIST)

@@ -61,10 +61,8 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         return self._of(self.mem, self._values.view(dtype))
 
     def reshape(self, *shape):
-        values = self._values.view()
-        values.shape = (
-            shape[0] if isinstance(shape[0], tuple) else shape
-        )  # raises instead of copying
+        values = self._values.reshape(shape[0] if isinstance(shape[0], tuple) else shape)
+        assert np.may_share_memory(values, self._values) or not values.size, "it is a copy"
         return self._of(self.mem, values)
 
     def __getitem__(self, key):
