@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -115,18 +116,31 @@ class ToldLayer:
 def by_layer(each: Sequence[Sequence[ToldLayer]]) -> list[list[ToldLayer]]:
     """Return what the ranks say of each layer. Raises RanksDisagree if a rank lacks a layer.
 
-    A rank without inputs has no capture points of later calls: these appear in the first pass.
+    Later calls of a layer appear in a rank's passes, which may take other ways through the model:
+    no rank need have all of them.
     """
     for rank, facts in enumerate(each):
         same_on_all(
             [[layer.name for layer in of if not layer.is_later_call] for of in (each[0], facts)],
             f"the layers, of ranks 0 and {rank}",
         )
-    longest = max(each, key=len)
-    return [
-        [layer for facts in each for layer in facts if layer.name == wanted.name]
-        for wanted in longest
-    ]
+    told = {name: list[ToldLayer]() for name in _all_names(each)}
+    for layer in itertools.chain.from_iterable(each):
+        told[layer.name].append(layer)
+    return list(told.values())
+
+
+def _all_names(each: Sequence[Sequence[ToldLayer]]) -> list[str]:
+    """Return the names of the layers of all ranks; those of each are in its order."""
+    names = list[str]()
+    # Most ranks have the same: a thousand of them are no thousand times as much work.
+    for own in dict.fromkeys(tuple(layer.name for layer in facts) for facts in each):
+        place = 0
+        for name in own:
+            if name not in names:
+                names.insert(place, name)
+            place = names.index(name) + 1
+    return names
 
 
 def check_partners(captured: Sequence[ToldLayer], name: str) -> None:
