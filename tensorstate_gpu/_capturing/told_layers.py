@@ -11,6 +11,7 @@ from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.rank_parts import NOTHING, Notes, Parts, notes_of
 from tensorstate_gpu._capturing.rank_run import RankFacts
 from tensorstate_gpu._capturing.spread import Spread
+from tensorstate_gpu._layers.names_together import names_together
 from tensorstate_gpu._layers.numbered_keys import Label
 from tensorstate_gpu._states.rank_exchange import same_on_all
 from tensorstate_gpu.errors import NotCapturable, RanksDisagree
@@ -116,31 +117,18 @@ class ToldLayer:
 def by_layer(each: Sequence[Sequence[ToldLayer]]) -> list[list[ToldLayer]]:
     """Return what the ranks say of each layer. Raises RanksDisagree if a rank lacks a layer.
 
-    Later calls of a layer appear in a rank's passes, which may take other ways through the model:
-    no rank need have all of them.
+    Later calls of a layer appear in the passes of a rank: no rank need have all of them.
     """
     for rank, facts in enumerate(each):
         same_on_all(
             [[layer.name for layer in of if not layer.is_later_call] for of in (each[0], facts)],
             f"the layers, of ranks 0 and {rank}",
         )
-    told = {name: list[ToldLayer]() for name in _all_names(each)}
+    names = names_together([[layer.name for layer in facts] for facts in each])
+    told = {name: list[ToldLayer]() for name in names}
     for layer in itertools.chain.from_iterable(each):
         told[layer.name].append(layer)
     return list(told.values())
-
-
-def _all_names(each: Sequence[Sequence[ToldLayer]]) -> list[str]:
-    """Return the names of the layers of all ranks; those of each are in its order."""
-    names = list[str]()
-    # Most ranks have the same: a thousand of them are no thousand times as much work.
-    for own in dict.fromkeys(tuple(layer.name for layer in facts) for facts in each):
-        place = 0
-        for name in own:
-            if name not in names:
-                names.insert(place, name)
-            place = names.index(name) + 1
-    return names
 
 
 def check_partners(captured: Sequence[ToldLayer], name: str) -> None:
