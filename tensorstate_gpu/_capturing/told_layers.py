@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.rank_parts import NOTHING, Notes, Parts, notes_of
 from tensorstate_gpu._capturing.rank_run import RankFacts
 from tensorstate_gpu._capturing.spread import Spread
+from tensorstate_gpu._layers.names_together import names_together
 from tensorstate_gpu._layers.numbered_keys import Label
 from tensorstate_gpu._states.rank_exchange import same_on_all
 from tensorstate_gpu.errors import NotCapturable, RanksDisagree
@@ -115,18 +117,18 @@ class ToldLayer:
 def by_layer(each: Sequence[Sequence[ToldLayer]]) -> list[list[ToldLayer]]:
     """Return what the ranks say of each layer. Raises RanksDisagree if a rank lacks a layer.
 
-    A rank without inputs has no capture points of later calls: these appear in the first pass.
+    Later calls of a layer appear in the passes of a rank: no rank need have all of them.
     """
     for rank, facts in enumerate(each):
         same_on_all(
             [[layer.name for layer in of if not layer.is_later_call] for of in (each[0], facts)],
             f"the layers, of ranks 0 and {rank}",
         )
-    longest = max(each, key=len)
-    return [
-        [layer for facts in each for layer in facts if layer.name == wanted.name]
-        for wanted in longest
-    ]
+    names = names_together([[layer.name for layer in facts] for facts in each])
+    told = {name: list[ToldLayer]() for name in names}
+    for layer in itertools.chain.from_iterable(each):
+        told[layer.name].append(layer)
+    return list(told.values())
 
 
 def check_partners(captured: Sequence[ToldLayer], name: str) -> None:

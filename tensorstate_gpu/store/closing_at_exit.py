@@ -1,6 +1,9 @@
 """Closes the open writers of this process when the program ends."""
 
+import atexit
 import concurrent.futures.thread  # noqa: F401 see the end of this file
+import contextlib
+import os
 import sys
 import threading
 import weakref
@@ -18,6 +21,9 @@ class ClosableWriter(Protocol):
 
     def close(self, *, at_exit: bool = False) -> None:
         """Commit the remaining rows. With ``at_exit``, discard rows that cannot be written."""
+
+    def what_is_kept(self) -> str:
+        """Return what the store keeps of what was captured, for an error that loses the rest."""
 
 
 def register_for_exit(writer: ClosableWriter) -> None:
@@ -56,8 +62,12 @@ _NOT_WRITTEN = "captured states could not be written"
 _open_writers: "weakref.WeakSet[ClosableWriter]" = weakref.WeakSet()
 
 
+_STATUS = 120  # also Python's own, if what a program has printed cannot be written at its end
+_TOLD = (OSError, MemoryError, StoreClosed, KeyboardInterrupt)  # a traceback says no more of these
+
+
 def _close_all() -> None:
-    problems = []
+    loses_rows = False
     for writer in list(_open_writers):
         try:
             writer.close(at_exit=True)
@@ -65,11 +75,33 @@ def _close_all() -> None:
             if isinstance(error, FileNotFoundError) or not writer.files.exists():
                 print(f"{_NOT_WRITTEN}: {writer.files} was deleted", file=sys.stderr)
             else:
-                problems.append(error)
-    if problems:
-        # Print the error; raising it would stop the rest of Python's exit, such as joining threads.
-        error_group = BaseExceptionGroup(_NOT_WRITTEN, problems)
-        sys.excepthook(type(error_group), error_group, None)
+                _tell(error, writer)
+                loses_rows = True
+    if loses_rows:
+        atexit.register(_end_with_error)  # the last one is called first
+
+
+def _tell(error: BaseException, writer: ClosableWriter) -> None:
+    """Print an error: raising it would stop the rest of Python's exit, such as joining threads."""
+    told = f"{type(error).__name__}: {error}".rstrip(": ")
+    print(f"{_NOT_WRITTEN}: {told}. {writer.what_is_kept()}", file=sys.stderr)
+    if not isinstance(error, _TOLD):
+        sys.excepthook(type(error), error, error.__traceback__)
+
+
+def _end_with_error() -> None:
+    """End the program with a status that tells of lost rows, once all else is done.
+
+    Nothing else can change the status of a program that is ending.
+    """
+    atexit.unregister(_end_with_error)
+    try:
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):  # closed, or None
+                stream.flush()
+    finally:
+        os._exit(1 if hasattr(sys, "last_value") else _STATUS)  # an exception has ended it already
 
 
 # zarr encodes with executors. An exit hook of concurrent.futures.thread, registered at its import

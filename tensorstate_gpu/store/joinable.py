@@ -1,6 +1,6 @@
 """Checks whether several stores are parts of one: from their commit records alone."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence, Set
 
 from tensorstate_gpu._layers.instance_notes import NOTES
 from tensorstate_gpu._layers.labels import INTEGERS, STRINGS
@@ -19,9 +19,10 @@ def check_joinable(stores: Sequence[Store]) -> None:
     """Raise StoresDisagree, with stores and values, unless all are parts of one capture."""
     _check_once(stores)
     filled = [store for store in stores if store.names]
+    later = {name for store in filled for name in _later_calls(store)}
     known: dict[str, tuple[Store, LayerRecord]] = {}  # the first store that has states of a layer
     for store in filled:
-        _check_names(filled[0], store)
+        _check_names(filled[0], store, later)
         for name, layer in store.record.layers.items():
             if layer is not None:
                 first, expected = known.setdefault(name, (store, layer))
@@ -45,10 +46,17 @@ def _twice(one: Store, other: Store) -> str:
     return f"{other} is the same store as {one}, or a copy of it"
 
 
-def _check_names(one: Store, other: Store) -> None:
-    if set(one.names) == set(other.names):
+def _later_calls(store: Store) -> Iterator[str]:
+    """Yield the layers that appeared in the passes of a store; those of another may lack them."""
+    for name, layer in store.record.layers.items():
+        if layer is not None and layer.facts.call_of is not None:
+            yield name
+
+
+def _check_names(one: Store, other: Store, later: Set[str]) -> None:
+    differing = (set(one.names) ^ set(other.names)) - later
+    if not differing:
         return
-    differing = set(one.names) ^ set(other.names)
     name = next(name for name in (*one.names, *other.names) if name in differing)
     has, lacks = (one, other) if name in one.names else (other, one)
     raise StoresDisagree(f"{has} has the layer {name!r}, and {lacks} has not: it has {lacks.names}")

@@ -348,6 +348,12 @@ class RunWriter:
         """Return the number of rows added since the last commit."""
         return self._clock.rows
 
+    def inputs(self) -> tuple[int, int]:
+        """Return how many inputs are committed, and how many were captured, as far as is known."""
+        committed = (layer.instances or 0 for layer in self.record.layers.values() if layer)
+        captured = (layer.instance_count for layer in list(self._layers.values()))
+        return max(committed, default=0), max(captured, default=0)
+
     def delete_replaced(self) -> None:
         """Delete files that commits have replaced, and which readers might still have needed."""
         for layer in list(self._layers.values()):

@@ -271,8 +271,12 @@ class Store(StoredRun[StoredLayer]):
     def __enter__(self) -> "Store":
         return self
 
-    def __exit__(self, kind: object, *_: object) -> None:
-        if self._session is not None:
+    def __exit__(self, kind: object, error: BaseException | None, *_: object) -> None:
+        if self._session is None:
+            return
+        # An error of the writer that goes up already is not told again, if it is still there.
+        is_told = isinstance(error, OSError) and self._session.writer.has_failed_with(error)
+        with contextlib.suppress(OSError) if is_told else contextlib.nullcontext():
             if kind is not None:
                 self._session.discard_broken_pass()
             self._session.close(finished=kind is None)

@@ -5,6 +5,7 @@ from typing import Any
 
 from tensorstate_gpu._arguments import function
 from tensorstate_gpu._layers.layer_facts import LayerFacts
+from tensorstate_gpu._layers.names_together import names_together
 from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu.reporting.layer_names import find_name
 from tensorstate_gpu.reporting.text import with_noun
@@ -31,8 +32,8 @@ class Stores(StoredRun[JoinedLayer]):
 
     @property
     def names(self) -> list[str]:
-        """Names of the layers, in the order of the first store that has any."""
-        return next((store.names for store in self.parts if store.names), [])
+        """Names of the layers of all stores, in the model's order."""
+        return names_together(store.names for store in self.parts)
 
     def __getitem__(self, name: str | int) -> JoinedLayer:
         names = self.names
@@ -40,7 +41,9 @@ class Stores(StoredRun[JoinedLayer]):
             others = {each: self._facts(each).other_names for each in names}
             name = find_name(others, name, of=str(self))
         return JoinedLayer(
-            name, [store[name] for store in self.parts if store.names], self._facts(name)
+            name,
+            [store[name] for store in self.parts if name in store.record.layers],
+            self._facts(name),
         )
 
     def _facts(self, name: str) -> LayerFacts:

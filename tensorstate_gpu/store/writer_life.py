@@ -15,6 +15,9 @@ class FinalCommit(Protocol):
     def uncommitted_rows(self) -> int:
         """Return the number of rows added since the last commit."""
 
+    def inputs(self) -> tuple[int, int]:
+        """Return how many inputs are committed, and how many were captured, as far as is known."""
+
     def drain_all(self) -> None:
         """Store all batches that are in transit from a device."""
 
@@ -76,6 +79,14 @@ class WriterLife:
         if self.is_deleted and self._writer.uncommitted_rows():
             raise StoreClosed(f"{self.files} was deleted while states were captured into it")
         return self.is_deleted
+
+    def what_is_kept(self) -> str:
+        """Return what the store keeps of what was captured, for an error that loses the rest."""
+        committed, captured = self._writer.inputs()
+        if not committed:
+            return f"{self.files} has nothing of it"
+        what = f"the first {committed:,} of {captured:,} inputs" if captured > committed else "what"
+        return f"{self.files} keeps {what} that it had committed; mode='a' goes on with it"
 
     def close(self, *, at_exit: bool = False, finished: bool = True) -> None:
         """Commit the remaining rows and release the lock.

@@ -210,6 +210,24 @@ def test_later_calls_appear_where_the_model_ran():
     assert on_ranks(4, sync) == [{"act_post_states": 80, "act:2_post_states": 12}] * 4
 
 
+@pytest.mark.parametrize("of_last", [["a", "b"], ["a", "b", "b:2", "b:3"], ["a", "a:2", "b"]])
+def test_ranks_that_take_other_ways_through_a_model_keep_all_calls(of_last):
+    """No rank knows all of the calls, and the one with the most lacks some."""
+    of_ranks = [["a", "a:2", "b"], ["a", "b", "b:2"], of_last]
+
+    def sync(ranks):
+        points = []
+        for name in of_ranks[ranks.rank]:
+            first = name[0] if ":" in name else None
+            points.append(new_point(name=name, neurons=3, call_of=first))
+            points[-1].append(rows_of(4, neurons=3), 4)
+        return [(name, layer.state_count) for name, layer in ts.Run(points).sync(ranks).items()]
+
+    calls = [name for name in ("a", "a:2", "b", "b:2", "b:3") if any(name in of for of in of_ranks)]
+    whole = [(name, 4 * sum(name in of for of in of_ranks)) for name in calls]
+    assert on_ranks(3, sync) == [whole] * 3
+
+
 DISAGREEING = {
     "another layer": ({"name": "other"}, "the layers"),
     "other neurons": ({"neurons": 6}, "layer: the number of neurons"),

@@ -232,6 +232,28 @@ def test_a_layer_more(one, tmp_path):
     assert f"other has the layer 'second', and {one} has not" in refusal(one, tmp_path / "other")
 
 
+@pytest.mark.parametrize("keep", ["states", "counts"])
+@pytest.mark.parametrize("routes", [["", "a"], ["a", "ab", "bb"], ["bba", None]], ids=str)
+def test_stores_of_other_ways_through_a_model_have_the_calls_of_all(routes, keep, tmp_path):
+    """None: a rank without inputs, which knows of no later calls."""
+    states = {}
+    for rank, route in enumerate(routes):
+        net = torch.nn.ModuleDict({name: torch.nn.Linear(4, 4) for name in "ab"})
+        net.forward = lambda x, net=net, way=route: [net[name](x) for name in ["a", "b", *way]][-1]
+        where = tmp_path / f"run-{rank}"
+        with ts.capture(net, "Linear", storage_path=where, keep=keep) as run:
+            if route is not None:
+                net(torch.randn(6, 4))
+        for name, point in run.items():
+            states[name] = states.get(name, 0) + point.state_count
+    every = ts.open_stores(tmp_path / "run-*")
+    assert {name: layer.state_count for name, layer in every.items()} == states
+    later = [name for name in states if ":" in name]
+    passes = sum(route is not None for route in routes)
+    for name in later:
+        assert every[name].facts().passes == (states[name] // 6, passes)
+
+
 @pytest.mark.parametrize("kind", ["none", "strings"])
 def test_labels_of_some_stores_only(kind, one, tmp_path):
     labels = None if kind == "none" else [f"class {k}" for k in range(35)]

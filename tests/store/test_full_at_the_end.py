@@ -1,0 +1,71 @@
+"""Programs that end while the disk is full: what is told, what is kept, and their status."""
+
+import subprocess
+import sys
+
+import pytest
+
+import tensorstate_gpu as ts
+
+PROGRAM = """
+import atexit, errno, os, sys
+import torch
+import tensorstate_gpu as ts
+from tensorstate_gpu.store.folder import FileSystemCalls, Folder
+
+class Full(FileSystemCalls):
+    def write(self, path, parts):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+atexit.register(lambda: print("functions at exit ran"))
+path, keep, how = sys.argv[1:]
+torch.manual_seed(0)
+net = torch.nn.Sequential(torch.nn.Linear(4, 9), torch.nn.ReLU(), torch.nn.Linear(9, 3))
+
+def inputs(fill):
+    net(torch.randn(20, 4))
+    store.commit()
+    if fill:
+        Folder.system = Full()
+    for _ in range(3):
+        net(torch.randn(20, 4))
+
+if how == "in blocks":
+    with ts.Store(path, "x") as store, ts.capture(net, "Linear", storage_path=store, keep=keep):
+        inputs(True)
+store = ts.Store(path, "x", commit_seconds=None)
+run = ts.capture(net, "Linear", storage_path=store, keep=keep)
+run.__enter__()
+inputs(how != "has room")
+print("the end")
+if how == "sys.exit":
+    sys.exit(0)
+if how == "error":
+    raise SystemError("on purpose")
+"""
+
+
+@pytest.mark.parametrize("keep", ["states", "counts"])
+@pytest.mark.parametrize("how", ["has room", "the end", "sys.exit", "error", "in blocks"])
+def test_a_program_that_ends_while_the_disk_is_full(how, keep, tmp_path):
+    path = tmp_path / "run.zarr"
+    command = [sys.executable, "-c", PROGRAM, path, keep, how]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False)
+    status = {"has room": 0, "error": 1, "in blocks": 1}.get(how, 120)
+    assert (done.returncode, "functions at exit ran" in done.stdout) == (status, True)
+    assert ("the end\n" in done.stdout) == (how != "in blocks")
+    inputs = 80 if how == "has room" else 20
+    assert [layer.instance_count for layer in ts.Store(path).values()] == [inputs] * 2
+    if how == "has room":
+        assert done.stderr == ""
+        return
+    told = done.stderr.splitlines()
+    assert told[-1].startswith("captured states could not be written: OSError: [Errno 28] No space")
+    assert told[-1].endswith(
+        f"{path} keeps the first 20 of 80 inputs that it had committed; mode='a' goes on with it"
+    )
+    assert "Group" not in done.stderr
+    if how in ("the end", "sys.exit"):
+        assert len(told) == 1
+    if how == "in blocks":  # the error goes up through both blocks, and is told once
+        assert done.stderr.count("Traceback") == 1
