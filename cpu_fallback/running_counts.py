@@ -22,6 +22,7 @@ from .merge import Histogram, count_weighted, in_order, merge
 from .sort import parts_to_sort
 from .table import Table, never_stop
 from .threads import run, thread_ranges
+from .waiting_rows import room_for_rows
 
 _MOST_IN_TABLES = 1 << 21  # states of up to 64 bytes: beyond, sorting is faster on two threads
 _MOST_COLLECTED = 1 << 26  # bytes of rows that are sorted at a time
@@ -34,8 +35,9 @@ class Counter:
     """Running counts of packed states; see the Backend protocol. Not thread-safe.
 
     ``budget``: the bytes that it should not exceed. It never refuses rows: see is_full. Without a
-    budget, rows that wait take up to _MOST_WAITING bytes, and those collected to be sorted up to
-    twice as much memory as the distinct ones do, or up to 8 MiB where these are few.
+    budget, rows that wait take up to _MOST_WAITING bytes, if other counters have not taken all that
+    there may be (waiting_rows.py), and those collected to be sorted up to twice as much memory as
+    the distinct ones do, or up to 8 MiB where these are few.
     """
 
     def __init__(self, row_bytes: int, budget: int | None = None) -> None:
@@ -132,9 +134,17 @@ class Counter:
             most = self._room_to_collect(len(rows))
             if len(self._collected) < most:
                 self._collected = np.empty((0, self._row_bytes), np.uint8)  # frees it first
-                self._collected = np.empty((most, self._row_bytes), np.uint8)
+                self._collected = self._room_for(len(rows), most)
+            if len(self._collected) < len(rows):  # other layers have it
+                self._add(rows, None)
+                return
         self._collected[self._filled : self._filled + len(rows)] = rows
         self._filled += len(rows)
+
+    def _room_for(self, least: int, most: int) -> NDArray[np.uint8]:
+        if self._is_sorting:
+            return np.empty((most, self._row_bytes), np.uint8)
+        return room_for_rows(least, most, self._row_bytes)
 
     def _room_to_collect(self, rows: int) -> int:
         """Return for how many rows to make room, with a batch of ``rows``."""

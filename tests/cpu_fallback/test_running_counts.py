@@ -5,6 +5,7 @@ import pytest
 
 from tensorstate_gpu import testing
 from tensorstate_gpu.cpu_fallback import running_counts as module
+from tensorstate_gpu.cpu_fallback import waiting_rows
 from tensorstate_gpu.cpu_fallback.running_counts import Counter
 from tests.support.interrupting import interrupted
 
@@ -220,3 +221,36 @@ def test_reading_that_is_interrupted_counts_no_row_twice(width, few, monkeypatch
         if not came:
             break
     assert 20 < step < 999
+
+
+@pytest.mark.parametrize("width", [8, 100])
+def test_all_counters_share_the_memory_for_rows_that_wait(width, monkeypatch):
+    """The first that ask get it; the others count each batch as it comes."""
+    monkeypatch.setattr(module, "_MOST_WAITING", 1 << 21)
+    before = waiting_rows._taken
+    monkeypatch.setattr(waiting_rows, "_MOST_BYTES", before + 20 * 300 * width)
+    rows = list(inputs(width))[1][:900]
+    counters = [Counter(width) for _ in range(5)]
+    for start in range(0, 900, 300):
+        for counter in counters:
+            counter.add(rows[start : start + 300])
+    assert [counter._filled for counter in counters] == [900, 900, 900, 0, 0]
+    assert waiting_rows._taken - before == 20 * 300 * width
+    for counter in counters:
+        check(counter, rows)
+    del counter
+    counters[:3] = []
+    for counter in counters:  # there is memory again
+        counter.add(rows[:300])
+        assert counter._filled == 300
+        check(counter, np.concatenate([rows, rows[:300]]))
+    del counter, counters
+    assert waiting_rows._taken == before
+
+
+def test_memory_for_rows_that_wait_is_not_taken_if_there_is_none(monkeypatch):
+    before = waiting_rows._taken
+    monkeypatch.setattr(waiting_rows, "_MOST_BYTES", 1 << 62)
+    with pytest.raises(MemoryError):
+        waiting_rows.room_for_rows(1, 1 << 20, 1 << 40)
+    assert waiting_rows._taken == before
