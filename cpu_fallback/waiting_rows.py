@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 
-# Enough for 128 layers with batches of 256 KiB. Layers that find none of it left count each batch as
-# it comes, which takes longer.
+# Enough for 128 layers with batches of 256 KiB. Layers that find none left count each batch as it
+# comes, which takes longer.
 _MOST_BYTES = 1 << 28
 
 _lock = ForkSafeLock()
