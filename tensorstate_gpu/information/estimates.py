@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._arguments import positive_integer
 from tensorstate_gpu.information.bounds import (
+    entropy_of_doubt,
     greatest_entropy,
     have_error,
     is_tree_quick,
     least_entropy,
-    unseen_entropy,
 )
 from tensorstate_gpu.information.counts_of_counts import CountsOfCounts, remembered
 from tensorstate_gpu.information.estimated_measure import (
@@ -68,9 +68,9 @@ def estimate(groups: object, measure: Measure = "entropy", neurons: int | None =
     -----
     Value: Chao, Wang and Jost (2013). Standard error: the delete-a-group jackknife, over groups of
     whole instances, so rows of one instance may be alike. Interval: value - t se to value + t se +
-    b, where b is what may be left of the bias: the most of value - plug-in, three times the
-    jackknife's estimate, and what a kind of instance may add that the sample has none of. It holds
-    where the coverage is at least 0.9, and is given where that is so with 95 % confidence. A kind
+    b, where b is what may be left of the bias: the most of value - plug-in and three times the
+    jackknife's estimate; and what states may add of which the sample has fewer by chance, or none.
+    It holds where the coverage is at least 0.9, and is given where that is so with 95 % confidence. A kind
     of instance that the sample has none of, with many more states than all others, can add up to
     3 (neurons - entropy) / instances bits more; see docs/statistics.md.
 
@@ -142,6 +142,7 @@ def _entropy_of_source(sums: GroupSums, tree: Floats | None, neurons: int | None
     replicates = Replicates.of(each, found, lambda group: without(group)[0], noise)
     of_sample = Replicates.of(each, plugin, lambda group: without(group)[1])
     value = min(found, math.inf if neurons is None else neurons)
+    too_high, too_low = bias_of(value, plugin, replicates)
     return with_interval(
         Estimate(
             value,
@@ -154,7 +155,7 @@ def _entropy_of_source(sums: GroupSums, tree: Floats | None, neurons: int | None
             _design_effect(sums, plugin, of_sample.standard_error),
             value < found,
             True,
-            bias_of(value, plugin, replicates, unseen_entropy(sums)),
+            (too_high, too_low + entropy_of_doubt(sums)),
             replicates,
             sums.instances,
         )
