@@ -69,10 +69,10 @@ def estimate(groups: object, measure: Measure = "entropy", neurons: int | None =
     Value: Chao, Wang and Jost (2013). Standard error: the delete-a-group jackknife, over groups of
     whole instances, so rows of one instance may be alike. Interval: value - t se to value + t se +
     b, where b is what may be left of the bias: the most of value - plug-in and three times the
-    jackknife's estimate; and what states may add of which the sample has fewer by chance, or none.
-    It holds where the coverage is at least 0.9, and is given where that is so with 95 % confidence. A kind
-    of instance that the sample has none of, with many more states than all others, can add up to
-    3 (neurons - entropy) / instances bits more; see docs/statistics.md.
+    jackknife's estimate; and what states may add of which the sample has none, or fewer by chance.
+    It holds where the coverage is at least 0.9, and is given where that is so with 95 % confidence.
+    A kind of instance that the sample has none of, with many more states than all others, can add
+    up to 3 (neurons - entropy) / instances bits more; see docs/statistics.md.
 
     Examples
     --------

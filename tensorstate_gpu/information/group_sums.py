@@ -102,14 +102,14 @@ class GroupSums:
     def coverage_doubt(self) -> float:
         """How much less than it seems the coverage may be, with 95 % confidence.
 
-        At least 3 / M for M independent instances (the rule of three), and Wilson's limit ("Probable
-        inference, the law of succession, and statistical inference", 1927), as if all rows of an
-        instance were alike, which is the most that its error can be: a normal limit would be 0 if
-        no state were alone, and samples that lack rare states by chance would look complete.
-        Where instances belong together, so do not all count, it is at least what the coverages of
-        the groups say: the error of a ratio of sums over clusters (Cochran, "Sampling techniques",
-        1977, 9A.1). Groups also tell of unequal sizes; without units, unequal instances count as
-        fewer.
+        At least 3 / M for M independent instances (the rule of three), and as Wilson's limit has
+        it, as if all rows of an instance were alike, which is the most that its error can be
+        ("Probable inference, the law of succession, and statistical inference", 1927). The limit of
+        a normal distribution would be 0 if no state were alone, and samples that lack rare states
+        by chance would look complete. Where instances belong together, so do not all count, it is
+        at least what the coverages of the groups say: the error of a ratio of sums over clusters
+        (Cochran, "Sampling techniques", 1977, 9A.1). Groups also tell of unequal sizes; without
+        units, unequal instances count as fewer.
         """
         number = float(self.instances.number)
         if not self.instances.has_units:
