@@ -32,17 +32,23 @@ class LayerStates(LayerCounts):
         with self._reading() as accumulator:
             return accumulator.chunks()
 
-    def rows_with_instances(self) -> tuple[NDArray[np.uint8], NDArray[np.int64], int]:
+    def rows_with_instances(
+        self,
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int64], int, NDArray[Any] | None]:
         """Return all packed rows, the number of the instance of each, and how many there are.
 
-        Raises InputsUnknown if some rows belong to no known instance. Warns of inputs that Keras
-        has shuffled. Needs keep="states".
+        And the unit of each instance, or None if none were given. Raises InputsUnknown if some rows
+        belong to no known instance, LabelsMissing if some instances only have a unit. Warns of
+        inputs that Keras has shuffled. Needs keep="states".
         """
         self._warn_if_shuffled()
         with self._reading() as accumulator:
             rows, ledger = np.concatenate(list(accumulator.chunks())), accumulator.ledger
             ledger.require_assigned()
-            return rows, ledger.instances_of_rows(0, len(rows)), ledger.count
+            units = None
+            if ledger.notes["units"].count:
+                units = np.concatenate(list(ledger.note_pieces("units")))
+            return rows, ledger.instances_of_rows(0, len(rows)), ledger.count, units
 
     def to_arrow(self) -> Any:
         """Return all rows as an Arrow table.

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from tensorstate_gpu._arrays.array_types import Weights
 from tensorstate_gpu._arrays.host_arrays import on_host
 from tensorstate_gpu.information.counts_argument import weights as check_weights
+from tensorstate_gpu.information.counts_of_counts import Tallied
 
 Floats = NDArray[np.float64]
 
@@ -31,6 +32,12 @@ def aligned(
     ``names``: those of the arguments, for errors.
     """
     one, other = names
+    for weights, name in ((first, one), (second, other)):
+        if isinstance(weights, Tallied) and not isinstance(weights, Alignable):
+            raise TypeError(
+                f"{name} is a {type(weights).__name__}, but states are aligned in memory: pass the "
+                "StateCounts that its load() or gather() returns"
+            )
     if isinstance(first, Alignable) and isinstance(second, Alignable):
         if first.neurons != second.neurons:
             raise ValueError(

@@ -38,6 +38,15 @@ def least_entropy(sums: GroupSums, value: float, replicates: Replicates) -> Boun
     return max(0.0, value - replicates.margin), "chao-wang-jost"
 
 
+def entropy_of_doubt(sums: GroupSums) -> float:
+    """Return the bits that states may add to an estimate whose share the coverage conceals.
+
+    If no state is alone, these are unseen_entropy(). Else the estimate knows of states that the
+    sample has not, as many as the coverage says; there may be more, with 95 % confidence.
+    """
+    return _entropy_of_share(sums.coverage_doubt)
+
+
 def unseen_entropy(sums: GroupSums) -> float:
     """Return the bits that a state may add that the sample has not, with 95 % confidence.
 
@@ -46,7 +55,12 @@ def unseen_entropy(sums: GroupSums) -> float:
     however independent those are that were seen: all rows of a kind of instance that the sample has
     none of may be in states of its own.
     """
-    share = min(0.5, 3 / max(1.0, sums.effective_instances))
+    return _entropy_of_share(3 / max(1.0, sums.effective_instances))
+
+
+def _entropy_of_share(share: float) -> float:
+    """Return the entropy in bits of a share > 0 and the rest; the most that it has up to there."""
+    share = min(0.5, share)
     return -share * math.log2(share) - (1 - share) * math.log2(1 - share)
 
 

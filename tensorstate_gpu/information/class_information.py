@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tensorstate_gpu._arrays.array_types import Weights
+from tensorstate_gpu.information.aligned_weights import Alignable
 from tensorstate_gpu.information.counts_argument import count_table
 from tensorstate_gpu.information.counts_of_counts import CountsOfCounts, Tallied
 from tensorstate_gpu.information.entropies import entropy
@@ -124,7 +125,11 @@ def _histograms(by_label: object) -> tuple[Ints, Weights, Weights]:
 
 
 def _merged(parts: list[Mergeable]) -> Mergeable:
-    """Merge in rounds of pairs, so that each state is copied in few merges."""
+    """Merge in rounds of pairs, so that each state is copied in few merges.
+
+    Those on disk, which are not aligned in memory, take any others; the others only their like.
+    """
+    parts = sorted(parts, key=lambda part: isinstance(part, Alignable))
     while len(parts) > 1:
         pairs = zip(parts[::2], parts[1::2], strict=False)
         parts = [one.merge(other) for one, other in pairs] + parts[len(parts) // 2 * 2 :]

@@ -16,14 +16,20 @@ def is_layer(value: object) -> bool:
     return all(callable(getattr(value, name, None)) for name in ("counts", "histogram"))
 
 
+def _is_by_group(value: object) -> bool:
+    """Return whether these are histograms by group, which have one of all groups together."""
+    return all(callable(getattr(value, name, None)) for name in ("together", "group_sums"))
+
+
 def weights(counts: Weights, argument: str) -> NDArray[Any]:
     """Return finite weights >= 0 with a positive sum, (states,), from an array or ``.counts``.
 
     The result is a NumPy array, or a CuPy array of the same memory if the weights are on a GPU.
     """
     attribute = getattr(counts, "counts", None)
-    if is_layer(counts):
-        raise TypeError(f"{argument} is a {type(counts).__name__}: pass its histogram()")
+    for is_one, method in ((is_layer, "histogram"), (_is_by_group, "together")):
+        if is_one(counts):
+            raise TypeError(f"{argument} is a {type(counts).__name__}: pass its {method}()")
     values = native_array(
         counts if attribute is None or callable(attribute) else attribute, argument
     )

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from typing import Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from tensorstate_gpu._arguments import positive_integer
+from tensorstate_gpu._arrays.host_arrays import host_array
 from tensorstate_gpu.information.bounds import (
+    entropy_of_doubt,
     greatest_entropy,
     have_error,
     is_tree_quick,
     least_entropy,
-    unseen_entropy,
 )
 from tensorstate_gpu.information.counts_of_counts import CountsOfCounts, remembered
 from tensorstate_gpu.information.estimated_measure import (
@@ -26,7 +28,8 @@ from tensorstate_gpu.information.estimated_measure import (
 )
 from tensorstate_gpu.information.estimators import estimate as corrected
 from tensorstate_gpu.information.estimators import plug_in
-from tensorstate_gpu.information.group_sums import GroupSums, sums_of
+from tensorstate_gpu.information.group_sums import GroupSums, Summed, sums_of
+from tensorstate_gpu.information.group_table import SampledInstances
 from tensorstate_gpu.information.rarefactions import rarefied
 from tensorstate_gpu.information.replicates import Replicates, bias_of
 
@@ -41,7 +44,13 @@ class Coded(Protocol):
     def code_lengths(self) -> Floats: ...
 
 
-def estimate(groups: object, measure: Measure = "entropy", neurons: int | None = None) -> Estimate:
+def estimate(
+    groups: object,
+    measure: Measure = "entropy",
+    neurons: int | None = None,
+    *,
+    instances: ArrayLike | None = None,
+) -> Estimate:
     """Return the entropy or the efficiency of the source of a sample, with its error.
 
     Parameters
@@ -53,6 +62,9 @@ def estimate(groups: object, measure: Measure = "entropy", neurons: int | None =
         Shannon's, in bits; or divided by the number of neurons.
     neurons : int, optional
         By default those of the GroupedCounts. Of an array, needed for the efficiency.
+    instances : array_like of integers, (groups,), optional
+        Of an array, how many instances each group has. By default, each row counts as an instance:
+        then the error is too small where instances have several rows.
 
     Returns
     -------
@@ -62,17 +74,18 @@ def estimate(groups: object, measure: Measure = "entropy", neurons: int | None =
     ------
     TypeError, ValueError
         If ``groups`` is neither of these, holds negative counts or no rows; if the measure is
-        unknown; if ``neurons`` is missing, not positive, or too few for the states.
+        unknown; if ``neurons`` is missing, not positive, or too few for the states; if
+        ``instances`` are no integers >= 0 of this shape, or given for what knows them.
 
     Notes
     -----
     Value: Chao, Wang and Jost (2013). Standard error: the delete-a-group jackknife, over groups of
     whole instances, so rows of one instance may be alike. Interval: value - t se to value + t se +
-    b, where b is what may be left of the bias: the most of value - plug-in, three times the
-    jackknife's estimate, and what a kind of instance may add that the sample has none of. It holds
-    where the coverage is at least 0.9, and is given where that is so with 95 % confidence. A kind
-    of instance that the sample has none of, with many more states than all others, can add up to
-    3 (neurons - entropy) / instances bits more; see docs/statistics.md.
+    b, where b is what may be left of the bias: the most of value - plug-in and three times the
+    jackknife's estimate; and what states may add of which the sample has none, or fewer by chance.
+    It holds where the coverage is at least 0.9, and is given where that is so with 95 % confidence.
+    A kind of instance that the sample has none of, with many more states than all others, can add
+    up to 3 (neurons - entropy) / instances bits more; see docs/statistics.md.
 
     Examples
     --------
@@ -84,6 +97,8 @@ def estimate(groups: object, measure: Measure = "entropy", neurons: int | None =
     """
     _check_measure(measure)
     sums = sums_of(groups)
+    if instances is not None:
+        sums = dataclasses.replace(sums, instances=_checked_instances(groups, instances, sums))
     size = _checked_neurons(sums, neurons)
     tree = groups.code_lengths() if isinstance(groups, Coded) and needs_tree(sums) else None
     return estimate_of_sums(sums, tree, measure, size)
@@ -119,6 +134,20 @@ def needs_tree(sums: GroupSums) -> bool:
     return sums.least_coverage < ROUGH and have_error(sums) and is_tree_quick(sums)
 
 
+def _checked_instances(groups: object, instances: ArrayLike, sums: GroupSums) -> SampledInstances:
+    if isinstance(groups, Summed):
+        raise TypeError(f"instances is for arrays: {type(groups).__name__} knows them")
+    number, found = len(sums.rows_by_group), host_array(instances, "instances")
+    if found.dtype.kind not in "iu" or found.shape != (number,):
+        raise TypeError(
+            f"instances must be integers of shape ({number},), one for each group, got "
+            f"{found.dtype} of shape {found.shape}"
+        )
+    if found.min() < 0 or (sums.rows_by_group[found == 0] > 0).any():
+        raise ValueError("instances must not be negative, nor 0 for a group with rows")
+    return SampledInstances(tuple(found.tolist()))
+
+
 def _checked_neurons(sums: GroupSums, neurons: int | None) -> int | None:
     if neurons is None:
         return sums.neurons
@@ -142,6 +171,7 @@ def _entropy_of_source(sums: GroupSums, tree: Floats | None, neurons: int | None
     replicates = Replicates.of(each, found, lambda group: without(group)[0], noise)
     of_sample = Replicates.of(each, plugin, lambda group: without(group)[1])
     value = min(found, math.inf if neurons is None else neurons)
+    too_high, too_low = bias_of(value, plugin, replicates)
     return with_interval(
         Estimate(
             value,
@@ -154,7 +184,7 @@ def _entropy_of_source(sums: GroupSums, tree: Floats | None, neurons: int | None
             _design_effect(sums, plugin, of_sample.standard_error),
             value < found,
             True,
-            bias_of(value, plugin, replicates, unseen_entropy(sums)),
+            (too_high, too_low + entropy_of_doubt(sums)),
             replicates,
             sums.instances,
         )

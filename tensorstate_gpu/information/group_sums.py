@@ -95,20 +95,33 @@ class GroupSums:
 
     @property
     def least_coverage(self) -> float:
-        """The least coverage that the source may have, with 95 % confidence.
+        """The least coverage that the source may have, with 95 % confidence."""
+        return max(0.0, self.coverage - self.coverage_doubt)
 
-        Its standard error is at most that of instances whose rows are all alike. Where instances
-        belong together, so do not all count, it is at least what the coverages of the groups say:
-        the error of a ratio of sums over clusters (Cochran, "Sampling techniques", 1977, 9A.1).
-        Groups also tell of unequal sizes; without units, unequal instances count as fewer.
+    @property
+    def coverage_doubt(self) -> float:
+        """How much less than it seems the coverage may be, with 95 % confidence.
+
+        At least 3 / M for M independent instances (the rule of three), and as Wilson's limit has
+        it, as if all rows of an instance were alike, which is the most that its error can be
+        ("Probable inference, the law of succession, and statistical inference", 1927). The limit of
+        a normal distribution would be 0 if no state were alone, and samples that lack rare states
+        by chance would look complete. Where instances belong together, so do not all count, it is
+        at least what the coverages of the groups say: the error of a ratio of sums over clusters
+        (Cochran, "Sampling techniques", 1977, 9A.1). Groups also tell of unequal sizes; without
+        units, unequal instances count as fewer.
         """
-        coverage, number = self.coverage, float(self.instances.number)
+        number = float(self.instances.number)
         if not self.instances.has_units:
             number /= self._effect_of_sizes
-        error = math.sqrt(coverage * (1 - coverage) / max(1.0, number))
+        alone = 1 - self.coverage
+        doubt = max(
+            _greatest_share(alone, max(1.0, number)) - alone,
+            3 / max(3.0, self.effective_instances),
+        )
         if self.instances.has_units:
-            error = max(error, self._coverage_error_by_groups())
-        return max(0.0, coverage - _ONE_SIDED * error)
+            doubt = max(doubt, _ONE_SIDED * self._coverage_error_by_groups())
+        return doubt
 
     @property
     def effective_instances(self) -> float:
@@ -151,6 +164,16 @@ class GroupSums:
             return 0.0
         squares = math.fsum((self.squares[present] / self.rows_by_group[present]).tolist())
         return max(0.0, self.rows * (squares - 1) / freedom)
+
+
+def _greatest_share(share: float, number: float) -> float:
+    """Return Wilson's upper limit of the share that this one of so many instances is a sample of.
+
+    With 95 % confidence.
+    """
+    z = _ONE_SIDED / number
+    spread = math.sqrt(share * (1 - share) / number + z**2 / 4)
+    return (share + _ONE_SIDED * (z / 2 + spread)) / (1 + _ONE_SIDED * z)
 
 
 @runtime_checkable

@@ -92,7 +92,7 @@ def _estimated(rows: Ints, pairs: GroupSums, states: GroupSums) -> Estimate:
     )
     plugin, unseen = _information(*map(_bits, parts)), unseen_entropy(states)
     value = min(_bits(of_labels), max(0.0, exact))
-    below, above = bias_of(value, plugin, replicates, unseen)
+    below, above = bias_of(value, plugin, replicates)
     return with_interval(
         Estimate(
             value,
@@ -107,7 +107,7 @@ def _estimated(rows: Ints, pairs: GroupSums, states: GroupSums) -> Estimate:
             None,
             False,
             True,
-            (max(below, unseen), above),
+            (max(below, unseen), max(above, unseen)),
             replicates,
             states.instances,
         )

@@ -45,15 +45,16 @@ def permutation_test(
 ) -> PermutationTest:
     """Test whether states tell anything about labels, by permuting the labels of instances.
 
-    All rows of an instance (a model input) keep one label. They depend on each other: if rows were
-    permuted, almost everything would look significant. For two labels with equally many rows, the
+    All rows of an instance (a model input) keep one label, and so do all instances of a unit; see
+    ``Run.labels()``. They depend on each other: if rows were permuted, almost everything would look
+    significant. For two labels with equally many rows, the
     mutual information is the Jensen-Shannon divergence of their states.
 
     Parameters
     ----------
     states : capture point or layer of a Store; or uint8 (rows, bytes), or integers (rows,)
-        What has captured rows also knows their instances. Of arrays, packed states or a number for
-        each. Arrays on a GPU are copied to the host.
+        What has captured rows also knows their instances, and units. Of arrays, packed states or a
+        number for each. Arrays on a GPU are copied to the host.
     labels : array_like of integers or strings, (instances,)
     rng : numpy.random.Generator or int
         The source of permutations, or its seed.
@@ -75,9 +76,10 @@ def permutation_test(
     ------
     TypeError, ValueError
         For states or labels of other shapes or types; if it is not known which rows belong to which
-        instance; if ``permutations`` is not a positive integer, or ``rng`` neither a generator nor
-        a seed; if the estimator is none for `mutual_information`. What a capture point raises if it
-        keeps counts only, or if rows belong to no known instance.
+        instance; if instances of a unit have different labels; if ``permutations`` is not a
+        positive integer, or ``rng`` neither a generator nor a seed; if the estimator is none for
+        `mutual_information`. What a capture point raises if it keeps counts only, or if rows belong
+        to no known instance.
 
     Notes
     -----

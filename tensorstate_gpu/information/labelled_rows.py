@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,12 +18,18 @@ Instances = ArrayLike | Literal["equal"] | None
 class HasInstances(Protocol):
     """An object that knows the instances of its rows: a capture point, or a layer of a store."""
 
-    def rows_with_instances(self) -> tuple[NDArray[np.uint8], Ints, int]:
-        """Return the packed rows, the instance of each, and the number of instances."""
+    def rows_with_instances(self) -> tuple[NDArray[np.uint8], Ints, int, NDArray[Any] | None]:
+        """Return the packed rows, the instance of each, the number of instances, and their units.
+
+        None for the last if no units were given.
+        """
 
 
 class LabelledRows(NamedTuple):
     """Rows of instances, each of which has a label and one row or more.
+
+    Where units of instances were given, each unit counts as one instance: its rows depend on each
+    other, so that its label is permuted as a whole.
 
     ``states``, ``instances``, (rows,): numbers from 0. ``classes``, (instances,): places in
     ``names``, (classes,), which are sorted, and of which some may have no rows.
@@ -40,7 +46,9 @@ class LabelledRows(NamedTuple):
     ) -> LabelledRows:
         """Read the arguments of `permutation_test`. Raises TypeError or ValueError as it does."""
         names, classes = np.unique(validated_labels(labels), return_inverse=True)
-        numbers, owners = _states_with_instances(states, instances, len(classes))
+        numbers, owners, units = _states_with_instances(states, instances, len(classes))
+        if units is not None:
+            owners, classes = _by_unit(owners, classes, units)
         # Whatever the label of an instance without rows, no state tells it: it cannot be permuted.
         present, places = np.unique(owners, return_inverse=True)
         return cls(numbers, places.astype(np.int64), classes[present].astype(np.int64), names)
@@ -48,16 +56,35 @@ class LabelledRows(NamedTuple):
 
 def _states_with_instances(
     states: ArrayLike | HasInstances, instances: Instances, count: int
-) -> tuple[Ints, Ints]:
+) -> tuple[Ints, Ints, NDArray[Any] | None]:
     if not isinstance(states, HasInstances):
         numbers = state_numbers(states)
-        return numbers, _instances_of_rows(instances, len(numbers), count)
+        return numbers, _instances_of_rows(instances, len(numbers), count), None
     if instances is not None:
         raise TypeError("instances is for arrays: states knows the instances of its rows")
-    rows, owners, known = states.rows_with_instances()
+    rows, owners, known, units = states.rows_with_instances()
     if known != count:
         raise ValueError(f"labels must be one for each of the {known} instances, got {count}")
-    return state_numbers(rows), owners
+    return state_numbers(rows), owners, units
+
+
+def _by_unit(owners: Ints, classes: Ints, units: NDArray[Any]) -> tuple[Ints, Ints]:
+    """Return the unit of each row, and the class of each unit.
+
+    Raises ValueError if instances of a unit, with rows, have several.
+    """
+    names = units.tolist()  # of integers and strings, which do not sort together
+    places = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    unit_of = np.array([places[name] for name in names])
+    present = np.unique(owners)
+    of_units = np.zeros(len(places), np.int64)
+    of_units[unit_of[present]] = classes[present]
+    if len(others := present[of_units[unit_of[present]] != classes[present]]):
+        raise ValueError(
+            f"inputs of unit {names[others[0]]!r} have different labels: labels are permuted by "
+            "unit, since inputs of a unit depend on each other"
+        )
+    return unit_of[owners], of_units
 
 
 def _instances_of_rows(instances: Instances, rows: int, count: int) -> Ints:

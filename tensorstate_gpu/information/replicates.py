@@ -77,17 +77,14 @@ def equal_groups(rows_by_group: NDArray[np.int64]) -> float:
     return 1 / math.fsum((own / rows) ** 2 for own in each)
 
 
-def bias_of(
-    value: float, plugin: float, replicates: Replicates, unseen: float = 0.0
-) -> tuple[float, float]:
+def bias_of(value: float, plugin: float, replicates: Replicates) -> tuple[float, float]:
     """Return how far the source may be below and above a value because of the value's bias.
 
     As far as the value is from the plug-in, on the other side; or _BIASES times what the jackknife
     says of the bias, if that is more: where rows of an instance are alike, the first is too little.
-    ``unseen``: how much a state that no instance has may add at least.
     """
     too_high = max(0.0, plugin - value, _BIASES * replicates.bias)
-    too_low = max(unseen, value - plugin, -_BIASES * replicates.bias)
+    too_low = max(0.0, value - plugin, -_BIASES * replicates.bias)
     return too_high, too_low
 
 

@@ -73,6 +73,8 @@ def _divergences(layer: Any, labels: int) -> ClassDivergences | str:
         return "inputs belong to units, and cannot be permuted one by one"
     rows = np.concatenate([*chunks])
     given = np.concatenate([*ledger.note_pieces("labels")])
+    if given.dtype == object:
+        return "some are integers and others strings, of which neither is before the other"
     owners = ledger.instances_of_rows(0, len(rows))
     seen, owners = np.unique(owners, return_inverse=True)  # a mask has left out others
     if len(np.unique(given[seen])) < labels:

@@ -29,7 +29,10 @@ class MeasuredNetwork(Mapping[str, LayerT]):
         """What the page of a report says about where the states are from."""
 
     def network_efficiency(self) -> float:
-        """Return the geometric mean of the layers' efficiencies."""
+        """Return the geometric mean of the layers' efficiencies.
+
+        Of all that have rows. report() leaves out those that have seen other inputs than most.
+        """
         return information.network_efficiency(self)
 
     def report(

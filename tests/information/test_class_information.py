@@ -54,6 +54,16 @@ def test_histograms_by_label():
         )
 
 
+@pytest.mark.parametrize("on_disk", [[0], [1], [2], [0, 1], [0, 2], [1, 2, 3], [0, 1, 2, 3, 4]])
+def test_histograms_in_memory_and_on_disk_together(on_disk, tmp_path):
+    states = np.random.default_rng(4).integers(0, 50, (5, 200, 1)).astype(np.uint8)
+    by_label = {label: count_states(rows, 6) for label, rows in enumerate(states)}
+    expected = mutual_information(by_label)
+    for label in on_disk:
+        by_label[label] = count_states(states[label], 6, to=tmp_path / f"{label}.zarr")
+    assert mutual_information(by_label) == pytest.approx(expected, abs=1e-12)
+
+
 def test_one_label_tells_nothing():
     assert mutual_information([[3, 1, 1]]) == 0
     assert mutual_information({"a": StateCounts(np.array([[1]], np.uint8), np.array([1]), 2)}) == 0

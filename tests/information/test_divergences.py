@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tensorstate_gpu as ts
 from tensorstate_gpu import StateCounts, count_states
 from tensorstate_gpu.information import (
     coverage,
@@ -149,6 +150,25 @@ def test_invalid_pairs(measure):
             measure(*pair)
     with pytest.raises(TypeError, match="StateCounts"):
         counts.aligned_counts([1])
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_what_makes_a_histogram_in_memory_of_others_is_said(measure, tmp_path):
+    rows = np.arange(9, dtype=np.uint8)[:, None]
+    counts, stored = ts.count_states(rows, 4), ts.count_states(rows, 4, to=tmp_path / "rows.zarr")
+    groups = ts.GroupedCounts([counts, counts], [9, 9])
+    one, other = ("new", "reference") if measure is unseen_share else ("first", "second")
+    for pair, words in [
+        ((stored, counts), f"{one} is a StoredCounts, but states are aligned in memory: pass the"),
+        ((counts, stored), f"{other} is a StoredCounts, but .* StateCounts that its load"),
+        ((groups, groups), rf"{one} is a GroupedCounts: pass its together\(\)"),
+    ]:
+        with pytest.raises(TypeError, match=words):
+            measure(*pair)
+    assert measure(counts, stored.load()) == measure(counts, counts)
+    for of_one in (ts.entropy, ts.information.coverage):
+        with pytest.raises(TypeError, match=r"counts is a GroupedCounts: pass its together\(\)"):
+            of_one(groups)
 
 
 def test_other_invalid_arguments():

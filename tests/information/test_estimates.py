@@ -12,7 +12,6 @@ import pytest
 import tensorstate_gpu as ts
 from tensorstate_gpu.information import (
     Estimate,
-    coverage,
     entropy,
     estimate,
     estimate_difference,
@@ -98,28 +97,6 @@ def test_the_design_effect_is_relative_to_independent_rows():
     assert estimate(groups).design_effect == pytest.approx(jackknife * 3200 / of_a_row)
 
 
-def test_the_coverage_is_that_of_other_groups():
-    groups = np.zeros((10, 3), np.int64)
-    groups[:, 0], groups[0, 1], groups[1, 2] = 3, 10, 1
-    assert coverage(groups.sum(axis=0)) == 1 - 1 / 41
-    assert estimate(groups).coverage == 1 - 11 / 41
-
-
-@pytest.mark.parametrize(
-    ("alone", "quality"),
-    [(4, "good"), (5, "good"), (6, "rough"), (7, "bounds only")],
-)
-def test_qualities(alone, quality):
-    """Of 100 rows. A coverage of 0.93 may be one below 0.9, by chance."""
-    groups = np.zeros((20, 1 + alone), np.int64)
-    groups[:, 0] = np.bincount(np.arange(100 - alone) % 20)
-    groups[np.arange(alone), np.arange(1, 1 + alone)] = 1
-    assert estimate(groups).quality == quality
-    many = 10 * np.concatenate([groups[:, :1], np.zeros((20, 9 * alone), np.int64)], axis=1)
-    many[np.arange(9 * alone) % 20, np.arange(1, 1 + 9 * alone)] = 1
-    assert estimate(many).quality != "bounds only"  # the same coverage, of ten times as many
-
-
 # ---- where little is known ----------------------------------------------------------------------
 
 
@@ -152,8 +129,8 @@ def test_a_bound_that_is_not_known_is_none_in_json():
 
 
 def test_an_interval_is_within_the_bounds():
-    groups = np.ones((40, 2), np.int64)
-    groups[1:, 1] = 0  # one instance in 41 has the other state
+    groups = np.ones((60, 2), np.int64)
+    groups[1:, 1] = 0  # one instance in 61 has the other state
     found = estimate(groups, neurons=1)
     assert (found.lower, found.how[0]) == (0, "interval")
     found = estimate(np.full((20, 2), 5), neurons=1)
@@ -192,6 +169,42 @@ def test_a_state_that_few_samples_have(chance):
         found = estimate(groups, neurons=1)
         held += found.lower <= truth <= found.upper
     assert held >= 92
+
+
+def test_arrays_do_not_know_how_many_rows_an_instance_has():
+    """Of 40 instances, whose 25 rows are alike, few have one of the states."""
+    truth = entropy([0.05, 0.95])
+    rng, held, held_by_rows = np.random.default_rng(5), 0, 0
+    for _ in range(100):
+        groups = np.zeros((40, 2), np.int64)
+        groups[np.arange(40), (rng.random(40) < 0.05).astype(int)] = 25
+        found = estimate(groups, neurons=1, instances=np.ones(40, int))
+        assert (found.instances, found.rows) == (40, 1000)
+        held += found.lower <= truth <= found.upper
+        by_rows = estimate(groups, neurons=1)
+        held_by_rows += by_rows.lower <= truth <= by_rows.upper
+    assert held >= 92 > held_by_rows
+
+
+@pytest.mark.parametrize(
+    ("instances", "error", "words"),
+    [
+        ([1, 1], TypeError, r"instances must be integers of shape \(3,\), .* got int64 of shape"),
+        ([1.0, 1, 1], TypeError, "got float64"),
+        ([1, 1, -1], ValueError, "instances must not be negative"),
+        ([1, 0, 1], ValueError, "nor 0 for a group with rows"),
+    ],
+)
+def test_invalid_instances(instances, error, words):
+    with pytest.raises(error, match=words):
+        estimate([[1, 2], [2, 1], [0, 0]], instances=instances)
+    assert estimate([[1, 2], [2, 1], [0, 0]], instances=[1, 2, 0]).instances == 3
+
+
+def test_grouped_counts_know_their_instances():
+    counts = ts.count_states(np.array([[1], [2]], np.uint8), 2)
+    with pytest.raises(TypeError, match="instances is for arrays: GroupedCounts knows them"):
+        estimate(ts.GroupedCounts([counts, counts], [1, 1]), instances=[1, 1])
 
 
 @pytest.mark.parametrize("groups", [[[5, 3]], [[5, 3], [0, 0]], [[5, 3], [1, 2]]])
@@ -276,59 +289,6 @@ def test_an_estimate_does_not_change_and_is_json():
 @pytest.mark.parametrize(("degrees", "quantile"), [(7, 2.3646), (15, 2.1314), (31, 2.0395)])
 def test_quantiles_of_t(degrees, quantile):
     assert student_quantile(degrees) == pytest.approx(quantile, abs=1e-3)
-
-
-@pytest.mark.parametrize(("has_units", "quality"), [(False, "rough"), (True, "bounds only")])
-def test_inputs_of_few_units_are_no_evidence_of_coverage(has_units, quality):
-    """Of 20 units of 50 inputs, one has a state of its own: a share of 5 % plus or minus 5 %."""
-    common, own = (np.array([[state]], np.uint8) for state in (0, 1))
-    parts = [ts.StateCounts(common, [50], 8) for _ in range(19)] + [ts.StateCounts(own, [60], 8)]
-    found = ts.GroupedCounts(parts, [50] * 19 + [60], has_units=has_units).estimate()
-    assert found.coverage == 1 - 60 / 1010
-    assert found.quality == quality
-    assert (found.confidence_interval is None) == has_units
-    error = math.sqrt(20 / 19) * 0.05 if has_units else math.sqrt(0.06 * 0.94 / 1010)
-    assert found.least_coverage == pytest.approx(found.coverage - 1.645 * error, abs=0.015)
-
-
-def test_the_coverage_of_units_is_that_of_a_ratio():
-    """Groups of different sizes; by hand."""
-    table = np.zeros((20, 3), np.int64)
-    table[:, 0] = np.arange(10, 30)
-    table[0, 1], table[1, 2] = 7, 3
-    states = np.arange(3, dtype=np.uint8)[:, None]
-    parts = [ts.StateCounts(states[row > 0], row[row > 0], 8) for row in table]
-    found = ts.GroupedCounts(parts, [1] * 20, has_units=True).estimate()
-    rows, alone = table.sum(axis=1), table[:, 1:].sum(axis=1)
-    shares, seen = rows / rows.sum(), 1 - alone / rows
-    groups = 1 / (shares**2).sum()
-    by_groups = groups / (groups - 1) * (shares**2 * (seen - found.coverage) ** 2).sum()
-    by_inputs = found.coverage * (1 - found.coverage) / 20
-    assert found.least_coverage == pytest.approx(
-        found.coverage - 1.645 * math.sqrt(max(by_groups, by_inputs))
-    )
-
-
-def test_states_that_become_rare_slowly():
-    """Probabilities as rank**-1.5, and all rows of an instance alike: the bias falls slowly."""
-    p = 1 / np.arange(1, 100_001) ** 1.5
-    p /= p.sum()
-    held = 0
-    for seed in range(12):
-        drawn_states = np.random.default_rng(seed).choice(len(p), (32, 50), p=p)
-        _, states = np.unique(drawn_states, return_inverse=True)
-        groups = np.array([np.bincount(row, minlength=states.max() + 1) for row in states])
-        found = estimate(20 * groups)
-        held += found.lower <= entropy(p) <= found.upper
-        assert found.confidence_interval
-    assert held >= 11
-
-
-def test_units_of_one_group_say_nothing_of_coverage():
-    parts = [ts.StateCounts(np.array([[1], [2]], np.uint8), [9, 1], 8), ts.StateCounts.empty(8)]
-    found = ts.GroupedCounts(parts, [10, 0], has_units=True).estimate()
-    assert found.least_coverage == 0
-    json.dumps(found.as_dict(), allow_nan=False)
 
 
 def test_the_page_says_of_each_number_what_error_it_has():

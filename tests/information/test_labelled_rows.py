@@ -136,6 +136,61 @@ def test_what_a_capture_point_refuses(test, point):
         test(counted, LABELS, 0)
 
 
+def clips(rng, units):
+    """Twenty clips of two labels, with one to nine frames, all frames of one in its own state."""
+    frames = rng.integers(1, 10, 20)
+    frames[0] = 5  # so that it may have two labels
+    of = np.repeat(np.arange(20), frames)
+    point = ts.CapturePoint("clips")
+    point.declare(neurons=8)
+    states = rng.integers(0, 250, 20).astype(np.uint8)[of, None]
+    point.append(states, instances=len(of), units=units[of])
+    return point, states, of
+
+
+@pytest.mark.parametrize("test", TESTS)
+@pytest.mark.parametrize("units", [np.arange(20), np.arange(20).astype(str)], ids=["int", "str"])
+def test_all_inputs_of_a_unit_keep_their_label_together(test, units, tmp_path):
+    """Each clip seems to tell its label; permuted by frame, all samples look significant."""
+    seen = []
+    for seed in range(20):
+        point, states, of = clips(np.random.default_rng(seed), units)
+        labels = of % 2
+        found = values(test(point, labels, seed, permutations=19))
+        of_units = values(test(states, np.arange(20) % 2, seed, instances=of, permutations=19))
+        for one, other in zip(found, of_units, strict=True):
+            np.testing.assert_array_equal(one, other)
+        seen.append(np.min(found[2]) <= 0.05)
+    assert np.mean(seen) <= 0.2
+    save_points([point], tmp_path / "run.zarr")
+    stored = ts.Store(tmp_path / "run.zarr")["clips"]
+    for one, other in zip(values(test(stored, labels, seed, permutations=19)), found, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("test", TESTS)
+def test_a_unit_of_several_labels_is_refused(test):
+    point, _, of = clips(np.random.default_rng(1), np.arange(20) + 7)
+    with pytest.raises(ValueError, match="inputs of unit 7 have different labels: labels are"):
+        test(point, np.arange(len(of)) % 2, 0)
+    point.append(np.zeros((1, 1), np.uint8), instances=1)
+    with pytest.raises(ts.errors.LabelsMissing, match=r"clips: 1 of .* captured without units"):
+        test(point, np.arange(len(of) + 1) % 2, 0)
+
+
+@pytest.mark.parametrize("test", TESTS)
+def test_units_of_two_kinds(test):
+    rng = np.random.default_rng(2)
+    point, both = ts.CapturePoint("both"), rng.integers(0, 9, (2, 10)).astype(np.uint8)
+    point.declare(neurons=8)
+    for states, units in zip(both, (np.arange(10) // 2, np.array(list("aabbccddee"))), strict=True):
+        point.append(states[:, None], instances=10, units=units)
+    labels = np.arange(20) // 2 % 2
+    of_units = test(both.ravel(), np.arange(10) % 2, 3, instances=np.arange(20) // 2)
+    for one, other in zip(values(test(point, labels, 3)), values(of_units), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_a_class_without_rows():
     """Its label can be told by no state."""
     with pytest.raises(ValueError, match="no instance of class 'c' has rows"):

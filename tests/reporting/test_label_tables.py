@@ -258,6 +258,22 @@ def test_counts_have_no_divergences():
         assert table.not_compared.startswith("only counts are kept")
 
 
+@pytest.mark.parametrize("asked", [False, True])
+def test_integers_and_strings_are_no_labels_that_are_compared(asked):
+    """As of passes that were labelled in two ways; "1" is another label than 1."""
+    point = ts.CapturePoint("layer")
+    point.declare(8)
+    for labels in ([1, 2, 1, 2], ["1", "b", "1", "b"]):
+        point.append(np.arange(4, dtype=np.uint8)[:, None], 4, labels)
+    report = ts.Run([point]).report(by_label=True, divergences=asked)
+    (table,) = report.by_label
+    assert table.labels == (1, 2, "1", "b")
+    assert [each.states for each in table.measures] == [2, 2, 2, 2]
+    assert table.divergences is None
+    assert table.not_compared.startswith("some are integers and others strings")
+    assert "labels are not compared  some are integers" in str(report)
+
+
 def test_labels_of_which_a_mask_leaves_nothing_are_compared_with_none():
     rng = np.random.default_rng(0)
     point = ts.CapturePoint("layer")
