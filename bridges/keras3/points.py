@@ -33,6 +33,7 @@ class KerasPoint(CapturePoint):
     has_other_axis_0 = False  # whether it is known not to count inputs
     _pass_log: PassLog | None = None
     _unwrap: tuple[Callable[[], None], ...] = ()
+    lengths_of_symbols: set[int | None] | None = None  # along axis 0, while they are noted
     states_per_pass: int | None = None  # the most that are captured; None for all
     passed_over = 0  # states that were left out for that
     _taken, _taken_at = 0, -1  # states of the pass that begins at this time
@@ -88,6 +89,11 @@ class KerasPoint(CapturePoint):
     def note_next_pass(self, notes: PassNotes) -> bool:
         """Return False: functions of Keras call models and choose the batches, so nothing holds."""
         return False
+
+    def note_symbol(self, shape: Sequence[int | None]) -> None:
+        """Note the length of a symbolic tensor, if that is asked for."""
+        if self.lengths_of_symbols is not None and len(shape):
+            self.lengths_of_symbols.add(shape[0])
 
     def note_own_mask(self, mask: NDArray[np.generic]) -> None:
         """Take Keras' own mask of the next batch."""
