@@ -44,25 +44,27 @@ def test_a_layer_that_code_calls_with_other_neurons(keep):
 
 
 class Built(layers.Layer):
-    """Builds its layers with the number of features, and one of them with no shape at all."""
+    """Builds its layers with the number of features, with no axes, and with no shape."""
 
     def __init__(self):
         super().__init__(name="built")
         self.dense, self.drop = layers.Dense(3, name="dense"), layers.Dropout(0.1, name="drop")
+        self.act = layers.ReLU(name="act")
 
     def build(self, shape):
         self.dense.build([shape[-1]])
         self.drop.build([])
+        self.act.build(None)
 
     def call(self, x):
-        return self.drop(self.dense(x))
+        return self.drop(self.act(self.dense(x)))
 
 
 def test_layers_that_were_built_with_their_features_alone():
     inputs = keras.Input((5, 4))
     model = keras.Model(inputs, Built()(inputs))
     rows = ts.compress_states(array(model(X)))
-    with ts.capture(model, ["*dense", "*drop"]) as run:
+    with ts.capture(model, ["*dense", "*drop", "*act"]) as run:
         model.predict(X, batch_size=6, verbose=0)
     for point in run.values():
         assert (point.axis % 3, point.instance_count) == (2, 6)
