@@ -299,7 +299,9 @@ def _are_chosen_weights(call: Call) -> bool:
     """Return whether a call takes matrices from a stack of weights: one for each expert."""
     stack = call.input
     chosen = call.name in ("__getitem__", "index_select") and call.is_weight(stack)
-    return chosen and stack.ndim >= 3 and call.out.ndim == stack.ndim
+    if not chosen or stack.ndim < 3:
+        return False
+    return call.out.ndim == stack.ndim or call.shape[-2:] == tuple(stack.shape[-2:])
 
 
 def _memory(tensor: Tensor) -> int:

@@ -119,11 +119,25 @@ def _in_parts(call: Call, place: int, size: int) -> Sequence[Rows | None] | None
     return each
 
 
+def _reordered(call: Call, place: int, size: int) -> Sequence[Rows | None] | None:
+    dims = call.argument(2 if call.name == "roll" else 1, "dims")
+    dims = (dims,) if isinstance(dims, int) else dims or ()
+    if place not in {dim % call.input.ndim for dim in dims}:
+        return None
+    if call.name == "flip":
+        return [(*reversed(range(size)),)]
+    shifts = call.argument(1, "shifts")
+    shifts = (shifts,) if isinstance(shifts, int) else shifts
+    shift = sum(n for n, dim in zip(shifts, dims, strict=True) if dim % call.input.ndim == place)
+    return [tuple((i - shift) % size for i in range(size))]
+
+
 _DIM_FIRST = {"select", "narrow", "index_select", "unbind"}
 _Taking = Callable[[Call, int, int], Sequence[Rows | None] | None]
 _TAKING: dict[str, _Taking] = {
     "__getitem__": _by_index,
     **dict.fromkeys(("select", "narrow", "index_select"), _by_number),
+    **dict.fromkeys(("flip", "roll"), _reordered),
     **dict.fromkeys(("unbind", "chunk", "split", "split_with_sizes", "tensor_split"), _in_parts),
 }
 

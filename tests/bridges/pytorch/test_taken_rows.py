@@ -82,6 +82,16 @@ def chosen(m, x):
     return torch.where(x[:, :1, :1] > 0, h, h[[1, 0, 3, 2]])
 
 
+def flipped(m, x):
+    h = m.fc(x)
+    return torch.where(x[:, :1, :1] > 0, h, h.flip(0))
+
+
+def rolled(m, x):
+    h = m.fc(x)
+    return torch.where(x[:, :1, :1] > 0, torch.roll(h, 1, dims=0), h)
+
+
 MOVED = {
     "one by one": one_by_one,
     "by tensors": by_tensors,
@@ -94,6 +104,8 @@ MOVED = {
     "narrowed": narrowed,
     "mixed": mixed,
     "chosen": chosen,
+    "flipped": flipped,
+    "rolled": rolled,
 }
 
 
@@ -149,6 +161,11 @@ def messages(m, x):
     return torch.zeros_like(h).index_add(0, ORDER, h[[0, 1, 2, 3]])
 
 
+def flipped_steps(m, x):
+    h = m.fc(x)
+    return torch.where(h > 0, h, h.flip(1).roll(1, 1))
+
+
 KEPT = {
     "each": each_with_its_own,
     "last first": last_first,
@@ -156,6 +173,7 @@ KEPT = {
     "one for all": where_first_is,
     "steps": steps,
     "messages": messages,
+    "flipped steps": flipped_steps,
 }
 
 
