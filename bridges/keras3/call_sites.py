@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from .functional import children, is_functional
+from .functional import children, has_graph
 
 Node = Any  # of keras.src.ops.node, which is not public
 
@@ -23,7 +23,7 @@ def _sites(holder: Any, layer: Any, inside: bool, entered: set[int]) -> Iterator
     if id(holder) in entered:
         return
     entered.add(id(holder))
-    if not is_functional(holder):
+    if not has_graph(holder):
         for child in children(holder):
             yield from _sites(child, layer, inside, entered)
         return
@@ -31,9 +31,9 @@ def _sites(holder: Any, layer: Any, inside: bool, entered: set[int]) -> Iterator
         operation = node.operation
         if operation is layer:
             yield node
-        elif is_functional(operation):
+        elif has_graph(operation):
             yield from _sites(operation, layer, inside, entered)
-        elif inside and _has_inside(operation, layer):
+        elif inside and has_inside(operation, layer):
             yield node
 
 
@@ -57,13 +57,19 @@ def graph_nodes(model: Any) -> Iterator[Node]:
             stack.extend((each, False) for each in _feeding(node.input_tensors))
 
 
+def graphs_in(model: Any) -> list[Any]:
+    """Return a model, and those inside it, that have graphs; each once."""
+    layers = model._flatten_layers() if isinstance(model, keras.layers.Layer) else ()
+    return [each for each in layers if has_graph(each)]
+
+
 def _feeding(tensors: Sequence[Any]) -> list[Node]:
     """Return the nodes that make symbolic tensors, the last one first."""
     histories = [tensor._keras_history for tensor in reversed(tensors)]
     return [each.operation._inbound_nodes[each.node_index] for each in histories]
 
 
-def _has_inside(operation: Any, layer: Any) -> bool:
+def has_inside(operation: Any, layer: Any) -> bool:
     if not isinstance(operation, keras.layers.Layer):
         return False
     return any(part is layer for part in operation._flatten_layers(include_self=False))

@@ -104,6 +104,15 @@ def is_functional(model: Any) -> bool:
     return type(model) in (functional.Functional, Functional, Sequential, EfficiencyModel)
 
 
+def has_graph(model: Any) -> bool:
+    """Return whether Keras runs a model by its graph: a functional one, also of a class of its own.
+
+    Such a model cannot be rebuilt from its layers, as its class may do more.
+    """
+    graph = functional.Functional
+    return is_functional(model) or (isinstance(model, graph) and type(model).call is graph.call)
+
+
 def children(layer: Any) -> list[Any]:
     found = layer._flatten_layers(include_self=False, recursive=False)
     return [child for child in found if isinstance(child, keras.layers.Layer)]

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import keras
 
-from .functional import is_functional
+from .functional import has_graph
 
 
 class Unknown(enum.Enum):
@@ -69,7 +69,7 @@ class GraphAxes:
         if getattr(tensor, "_keras_history", None) is None:
             return ()
         operation, number, place = tensor._keras_history
-        if is_functional(operation):
+        if has_graph(operation):
             return [ends_of(operation)[1][place]]
         inputs: Sequence[Symbol] = operation._inbound_nodes[number].input_tensors
         return inputs
@@ -79,7 +79,7 @@ class GraphAxes:
         if getattr(tensor, "_keras_history", None) is None:
             return None
         operation, number, _ = tensor._keras_history
-        if id(tensor) in self._given or is_functional(operation):
+        if id(tensor) in self._given or has_graph(operation):
             return _of_several(set(axes))
         return self._rule(operation, operation._inbound_nodes[number], tensor, axes)
 
@@ -93,7 +93,7 @@ def _of_several(found: Collection[Axis]) -> Axis:
 def given_to_nested(model: Any) -> dict[int, list[Symbol]]:
     """Return what nested models are called with, by the ids of their inputs."""
     given: dict[int, list[Symbol]] = {}
-    for nested in filter(is_functional, model._flatten_layers(include_self=False)):
+    for nested in filter(has_graph, model._flatten_layers(include_self=False)):
         inputs, _ = ends_of(nested)
         for node in nested._inbound_nodes:
             for tensor, outer in zip(inputs, node.input_tensors, strict=False):

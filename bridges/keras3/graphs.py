@@ -10,7 +10,7 @@ import keras
 from tensorstate_gpu.reporting.architecture.model_graph import GraphBuilder, ModelGraph
 
 from .call_sites import graph_nodes
-from .functional import children, is_functional
+from .functional import children, has_graph
 from .layers import StateCapture
 
 
@@ -20,7 +20,7 @@ def graph_of(model: Any, wanted: Collection[str]) -> ModelGraph:
     The layers that are wanted are in it by themselves.
     """
     builder = GraphBuilder()
-    if is_functional(model):
+    if has_graph(model):
         outputs = _add_graph(builder, model, "", None)
         builder.add("", "output", outputs)
         return builder.graph()
@@ -48,7 +48,7 @@ def _add_graph(
             after = [builder.add(operation.name, "input", ())]
         elif isinstance(operation, StateCapture):
             after = before
-        elif is_functional(operation):
+        elif has_graph(operation):
             after = _add_graph(builder, operation, f"{prefix}{operation.name}/", before)
         else:
             kind = type(operation).__name__

@@ -17,7 +17,7 @@ _KEEPING_LAYERS = (
     *(keras.layers.Dense, keras.layers.LayerNormalization, keras.layers.BatchNormalization),
     keras.layers.RMSNormalization,
 )
-_MANY = 211  # inputs: a size that no other axis is likely to have
+MANY = 211  # inputs: a size that no other axis is likely to have
 
 
 def has_other_axis_0(tensors: Sequence[Symbol], model: object, flow: GraphAxes) -> bool:
@@ -94,11 +94,11 @@ def _moved(operation: Any, node: Any, tensor: Symbol, axes: Sequence[Axis]) -> A
     """Return which axis of the output has as many entries as there are inputs, if they are many."""
     sizes = {
         id(each): keras.KerasTensor(
-            [_MANY if place == axis else size for place, size in enumerate(each.shape)],
+            [MANY if place == axis else size for place, size in enumerate(each.shape)],
             dtype=each.dtype,
         )
         for each, axis in zip(node.input_tensors, axes, strict=False)
         if isinstance(axis, int)
     }
     shape = shape_if(operation, node, tensor, sizes)
-    return shape.index(_MANY) if shape is not None and _MANY in shape else None
+    return shape.index(MANY) if shape is not None and MANY in shape else None

@@ -182,6 +182,10 @@ class Probe:
             return self
         return (self, *self.later)[number_of_this_call(self.sites) - 1]
 
+    def of_call(self, node: Any) -> "Probe":
+        """Return the probe of the call that a node of a graph makes."""
+        return (self, *self.later)[self.sites.get(node, 1) - 1]
+
     def capture(self, value: Any, own_mask: Callable[[], Any] = _no_mask) -> Any:
         """Capture the first tensor, and return the value to continue with.
 
@@ -197,6 +201,7 @@ class Probe:
         if isinstance(tensor, keras.KerasTensor):
             self.check(tensor)
         if in_symbolic_call(tensor):
+            self.point.note_symbol(tensor.shape)
             return value
         if not takes_call(self.point.options) or is_uncounted():
             return value

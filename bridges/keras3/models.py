@@ -21,6 +21,7 @@ from .functional import (
     with_captures,
     without_captures,
 )
+from .inner_calls import note_axes_in_code
 from .layers import StateCapture
 from .passes import ModelPasses, check_mask
 from .points import KerasPoint
@@ -167,6 +168,7 @@ def attach_in_place(
     retrace_users = functools.partial(retrace, [weakref.ref(user) for user in users])
     for layer in wrapped:
         wrap(layer, probes[id(layer)], retrace_users)
+    note_axes_in_code(model, [(layer, probes[id(layer)]) for layer in wrapped])
     points = [*points_of(probes)]
     if points:
         count_passes(model, ModelPasses(options), points, retrace_users)

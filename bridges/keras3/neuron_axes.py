@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from .functional import is_functional
+from .functional import has_graph
 from .graph_axes import LOST, Axis, GraphAxes, Symbol, ends_of, moved
 
 _LAST_AXIS_LAYERS = (
@@ -103,7 +103,7 @@ def neurons_rule(operation: Any, node: Any, tensor: Symbol, axes: Sequence[Axis]
         return joined
     if (own := own_axis(operation)) is not None:
         return own % ndim
-    if isinstance(operation, keras.layers.TimeDistributed) and is_functional(operation.layer):
+    if isinstance(operation, keras.layers.TimeDistributed) and has_graph(operation.layer):
         inner = GraphAxes({}, neurons_rule).of(ends_of(operation.layer)[1][:1])
         return inner + 1 if isinstance(inner, int) else inner
     if by_element or {*axes} <= {None, LOST}:

@@ -13,7 +13,12 @@ from tensorstate_gpu._capturing.pass_notes import NO_NOTES, Mask, PassNotes
 from tensorstate_gpu._capturing.sampling import sampled
 from tensorstate_gpu._layers.batches import Batches, divided, unassigned
 from tensorstate_gpu._states.backends import backend_for, device_of
-from tensorstate_gpu.errors import warn_of_shuffled, warn_of_unmasked
+from tensorstate_gpu.errors import (
+    SkippedLayersWarning,
+    warn_of_shuffled,
+    warn_of_unmasked,
+    warn_user,
+)
 
 from .input_order import is_shuffled
 from .masks import kept_rows
@@ -28,11 +33,14 @@ class KerasPoint(CapturePoint):
     has_other_axis_0 = False  # whether it is known not to count inputs
     _pass_log: PassLog | None = None
     _unwrap: tuple[Callable[[], None], ...] = ()
+    lengths_of_symbols: set[int | None] | None = None  # along axis 0, while they are noted
     states_per_pass: int | None = None  # the most that are captured; None for all
     passed_over = 0  # states that were left out for that
     _taken, _taken_at = 0, -1  # states of the pass that begins at this time
     _own_mask: Mask | None = None  # of the next batch
     _told_of_mask = False
+    _neurons: int | None = None  # of its first batch
+    _told_of_neurons = False
 
     def belong_to(self, passes: ModelPasses) -> None:
         """Count in which passes of a model the layer runs, and take their masks."""
@@ -82,13 +90,18 @@ class KerasPoint(CapturePoint):
         """Return False: functions of Keras call models and choose the batches, so nothing holds."""
         return False
 
+    def note_symbol(self, shape: Sequence[int | None]) -> None:
+        """Note the length of a symbolic tensor, if that is asked for."""
+        if self.lengths_of_symbols is not None and len(shape):
+            self.lengths_of_symbols.add(shape[0])
+
     def note_own_mask(self, mask: NDArray[np.generic]) -> None:
         """Take Keras' own mask of the next batch."""
         self._own_mask = mask.astype(np.bool_) if mask.ndim == 2 else None
 
     def reset_states(self, input_shape: Any = None) -> None:
         super().reset_states(input_shape)
-        self.passed_over = 0
+        self.passed_over, self._neurons = 0, None
         if self._pass_log is not None:
             self._pass_log.restart()
 
@@ -102,7 +115,7 @@ class KerasPoint(CapturePoint):
         inputs_unknown: str | None = None,
         spatial_shape: tuple[int, ...] | None = None,
     ) -> None:
-        if not self.takes_batch():
+        if not self.takes_batch() or self._is_left_out(neurons):
             return
         if self._is_shuffled():
             self._note_shuffled()
@@ -124,6 +137,26 @@ class KerasPoint(CapturePoint):
             self._pass_log.note_run(self.model_passes.clock)
         wanted = self.model_passes is None or self.model_passes.is_wanted
         return wanted and self.capture_on and self.intake.is_open
+
+    def _is_left_out(self, neurons: int) -> bool:
+        """Return whether a batch of a model's layer has other neurons than its first, and warn.
+
+        Code may call one layer in several places, such as a Dropout on what has more features. The
+        model does not fail for that. A number that does not suit a store is an error.
+        """
+        if self._neurons is None:
+            self._neurons = neurons
+        if self.model_passes is None or neurons == self._neurons:
+            return False
+        self._own_mask = None
+        if not self._told_of_neurons:
+            self._told_of_neurons = True
+            warn_user(
+                f"{self.name}: the layer is called in several places, here with {neurons} neurons; "
+                f"only calls with {self._neurons}, as the first had, are captured",
+                SkippedLayersWarning,
+            )
+        return True
 
     def _sampled(
         self, packed: Any, instances: int | Batches, most: int

@@ -7,7 +7,7 @@ import keras
 
 from tensorstate_gpu._capturing.pass_notes import common_beginning
 
-from .functional import is_functional
+from .functional import has_graph
 from .graph_axes import Symbol, ends_of, given_to_nested
 from .neuron_axes import is_by_element
 
@@ -57,7 +57,7 @@ def _sources(tensor: Symbol, given: Mapping[int, Sequence[Symbol]]) -> set[int]:
 def _with_the_same_positions(tensor: Symbol) -> Sequence[Symbol]:
     """Return the tensors that a layer takes whose axis 1 counts what that of its output does."""
     layer, _, position = tensor._keras_history
-    if is_functional(layer):
+    if has_graph(layer):
         return [ends_of(layer)[1][position]]
     inputs: Sequence[Symbol] = _node_of(tensor).input_tensors
     if is_by_element(layer):

@@ -173,6 +173,8 @@ def _symbolic_tensors(layer: Any, place: str, site: Node | None) -> list[Any]:
     if called:
         return [first_tensor(tensors) for tensors in called if tensors]
     shapes = list((layer._build_shapes_dict or {}).values())
+    if any(shape is not None and len(shape) < 2 for shape in shapes):
+        return []  # it was built by another layer, with its features alone, or with no axis
     try:
         shape = shapes[0] if place == "before" else layer.compute_output_shape(*shapes)
         return [keras.KerasTensor((None, *shape[1:]))]

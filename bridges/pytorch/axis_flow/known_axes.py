@@ -29,6 +29,7 @@ from .listed_inputs import ListedInputs
 from .lost_neurons import ONE, lost_neurons
 from .same_shape import rule_of
 from .sequences import forget_numbers, note_inverse, note_numbers
+from .taken_rows import TakenRows
 from .views import axes_of_target
 from .weighted import takes_inputs_for_neurons, takes_inputs_for_steps, takes_one_sequence
 from .writes import after_write, indexed_axes
@@ -62,7 +63,7 @@ class KnownAxes:
         self._weights: MutableMapping[Tensor, bool] = WeakTensorKeyDictionary()
         self._lost_at: MutableMapping[Tensor, str] = WeakTensorKeyDictionary()
         self._inputs_lost_at: MutableMapping[Tensor, str] = WeakTensorKeyDictionary()
-        self._listed = ListedInputs()
+        self._listed, self._taken = ListedInputs(), TakenRows()
 
     # ---- what is known -------------------------------------------------------------------------
 
@@ -181,8 +182,11 @@ class KnownAxes:
             self.takes_one_input |= not self.is_told
             self.is_one_sequence |= self.is_told and not self.takes_one_input
         has_all_inputs = self._listed.follow(call)
+        self._taken.follow(call)
+        are_moved = self._taken.are_moved_by(call)
         for output, axes in zip(outputs, axes_of_outputs(call, rule_of(name)), strict=True):
             if isinstance(output, Tensor):
+                axes = without(axes, BATCH) if are_moved and axes is not None else axes
                 self._note_inputs(call, output, axes)
                 self._note(call, output, axes)
         if has_all_inputs:
@@ -233,6 +237,9 @@ class KnownAxes:
             self._note_all_inputs(whole)
             return
         before, written = self.axes(target), self.axes(value)
+        if self._taken.are_moved(target, before, index, value):
+            self._forget(BATCH, target, name)
+            before = self.axes(target)
         found = None if written is None else axes_of_target(target, index, written)
         if before is None:
             if found is not None:
@@ -254,10 +261,14 @@ class KnownAxes:
                 has(x, kind) and not has(y, kind) for x, y in zip(before, after, strict=True)
             ):
                 continue
-            for tensor in self._sharing_memory_with(written):
-                if kind == BATCH and counts_inputs(self._axes[tensor]):
-                    self._inputs_lost_at[tensor] = name
-                self._axes[tensor] = without(self._axes[tensor], kind)
+            self._forget(kind, written, name)
+
+    def _forget(self, kind: str, written: Tensor, name: str) -> None:
+        """Forget which inputs or positions all rows are of that share a tensor's memory."""
+        for tensor in self._sharing_memory_with(written):
+            if kind == BATCH and counts_inputs(self._axes[tensor]):
+                self._inputs_lost_at[tensor] = name
+            self._axes[tensor] = without(self._axes[tensor], kind)
 
     def _lose(self, written: Tensor, name: str) -> None:
         """Forget what is known of a tensor, and of all that share its memory."""
@@ -288,7 +299,9 @@ def _are_chosen_weights(call: Call) -> bool:
     """Return whether a call takes matrices from a stack of weights: one for each expert."""
     stack = call.input
     chosen = call.name in ("__getitem__", "index_select") and call.is_weight(stack)
-    return chosen and stack.ndim >= 3 and call.out.ndim == stack.ndim
+    if not chosen or stack.ndim < 3:
+        return False
+    return call.out.ndim == stack.ndim or call.shape[-2:] == tuple(stack.shape[-2:])
 
 
 def _memory(tensor: Tensor) -> int:

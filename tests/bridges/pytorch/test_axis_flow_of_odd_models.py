@@ -68,6 +68,17 @@ def experts_in_turn(m, x):
     return out
 
 
+def experts_by_number(m, x):
+    """As DBRX does: the number of an expert is a tensor."""
+    rows = x.flatten(0, 1)
+    chosen = m.experts.router(rows).argmax(-1)
+    out = torch.zeros(14, 8)
+    for number in torch.arange(3):
+        (row,) = torch.where(chosen == number)
+        out.index_add_(0, row, rows[row] @ m.experts.weight[number])
+    return out
+
+
 def experts_by_row(m, x):
     rows = x.flatten(0, 1)
     chosen = m.experts.router(rows).argmax(-1)
@@ -188,6 +199,7 @@ FOLLOWED = {
     ),
     "norm without weights": (lambda m, x: m.norm(m.fc(x).mT), SHARED, TOKENS, 1),
     "experts in turn": (experts_in_turn, {"experts": Stack(4, 8)}, TOKENS, 1),
+    "experts by number": (experts_by_number, {"experts": Stack(4, 8)}, TOKENS, 1),
     "experts by row": (experts_by_row, {"experts": Stack(8, 4)}, TOKENS, 1),
     "experts in groups": (experts_in_groups, {"experts": Stack(4, 16)}, TOKENS, 1),
     "another layout as data": (lambda m, x: with_data(m.fc(x)), SQUARE, TOKENS, 1),

@@ -1,0 +1,187 @@
+"""Which model input a row belongs to, where rows of inputs are taken and written one by one."""
+
+import pytest
+import torch
+from torch import nn
+
+import tensorstate_gpu as ts
+from tests.support.followed_models import Calls
+from tests.support.torch_models import expected_rows, images
+
+ORDER = torch.tensor([2, 0, 3, 1])
+
+
+def one_by_one(m, x):
+    out = torch.zeros_like(h := m.fc(x))
+    for i in range(4):
+        out[3 - i] = h[i]
+    return out
+
+
+def by_tensors(m, x):
+    out = torch.zeros_like(h := m.fc(x))
+    for i in range(4):
+        out[ORDER[i], :, :] = h[i] * 2
+    return out
+
+
+def halves(m, x):
+    out = torch.empty_like(h := m.fc(x))
+    out[:2], out[2:] = h[2:], h[:2]
+    return out
+
+
+def two_of_them(m, x):
+    out = (h := m.fc(x)).clone()
+    out[[0, 1]] = h[[1, 0]]
+    return out
+
+
+def swapped(m, x):
+    out = m.fc(x)
+    first = out[0].clone()
+    out[0] = out[1]
+    out[1] = first
+    return out
+
+
+def through_rows(m, x):
+    out = torch.zeros_like(h := m.fc(x))
+    for i in range(4):
+        out.select(0, 3 - i).copy_(h[i])
+    return out
+
+
+def parts(m, x):
+    out = torch.zeros_like(h := m.fc(x))
+    for there, part in zip((2, 0), h.chunk(2), strict=True):
+        out[there : there + 2] = part.relu()
+    return out
+
+
+def apart(m, x):
+    out = torch.zeros_like(h := m.fc(x))
+    for i, row in enumerate(h.unbind()):
+        out[i - 1] = row
+    return out
+
+
+def narrowed(m, x):
+    out = torch.zeros_like(h := m.fc(x))
+    return out.index_copy(0, torch.tensor([0, 1]), h.narrow(0, 2, 2))
+
+
+def mixed(m, x):
+    """Of each input and another one, as CutMix takes them."""
+    h = m.fc(x)
+    return torch.where(torch.arange(7)[:, None] < 3, h[ORDER], h)
+
+
+def chosen(m, x):
+    h = m.fc(x)
+    return torch.where(x[:, :1, :1] > 0, h, h[[1, 0, 3, 2]])
+
+
+def flipped(m, x):
+    h = m.fc(x)
+    return torch.where(x[:, :1, :1] > 0, h, h.flip(0))
+
+
+def rolled(m, x):
+    h = m.fc(x)
+    return torch.where(x[:, :1, :1] > 0, torch.roll(h, 1, dims=0), h)
+
+
+MOVED = {
+    "one by one": one_by_one,
+    "by tensors": by_tensors,
+    "halves": halves,
+    "two of them": two_of_them,
+    "swapped": swapped,
+    "through rows": through_rows,
+    "parts": parts,
+    "apart": apart,
+    "narrowed": narrowed,
+    "mixed": mixed,
+    "chosen": chosen,
+    "flipped": flipped,
+    "rolled": rolled,
+}
+
+
+@pytest.mark.parametrize("kind", MOVED)
+def test_rows_that_move_to_other_inputs_belong_to_no_known_one(kind):
+    model = Calls(MOVED[kind], fc=nn.Linear(4, 9))
+    with torch.no_grad(), ts.capture(model, ["fc", "act"]) as run:
+        output = model(images(4, 7, 4))
+    assert (run["act"].axis, run["act"].axis_origin) == (2, "flow")
+    assert run["act"].histogram() == ts.count_states(expected_rows(output), 9)
+    with pytest.raises(ts.errors.InputsUnknown, match="inputs lost at"):
+        run["act"].counts(slice(0, 1))
+
+
+def each_with_its_own(m, x):
+    out = torch.zeros_like(h := m.fc(x))
+    for i in range(4):
+        out[i] = h[i] * 2
+    return out
+
+
+def last_first(m, x):
+    out = torch.zeros_like(h := m.fc(x))
+    for i in reversed(range(4)):
+        out[i - 4] = h[i].relu()
+    return out
+
+
+def by_mask(m, x):
+    out = torch.zeros_like(h := m.fc(x))
+    are_wanted = x[:, 0, 0] > x[:, 0, 0].median()
+    out[are_wanted] = h[are_wanted] * 2
+    out[~are_wanted] = h[torch.nonzero(~are_wanted)[:, 0]]
+    return out
+
+
+def where_first_is(m, x):
+    """A row that is the same for all."""
+    h = m.fc(x)
+    return torch.where(h > -10, h, h[1])
+
+
+def steps(m, x):
+    out = torch.zeros_like(h := m.fc(x))
+    for i in range(7):
+        out[:, 6 - i] = h[:, i]
+    return out
+
+
+def messages(m, x):
+    """Each gets the sum of what others send: its row is its own."""
+    h = m.fc(x)
+    return torch.zeros_like(h).index_add(0, ORDER, h[[0, 1, 2, 3]])
+
+
+def flipped_steps(m, x):
+    h = m.fc(x)
+    return torch.where(h > 0, h, h.flip(1).roll(1, 1))
+
+
+KEPT = {
+    "each": each_with_its_own,
+    "last first": last_first,
+    "mask": by_mask,
+    "one for all": where_first_is,
+    "steps": steps,
+    "messages": messages,
+    "flipped steps": flipped_steps,
+}
+
+
+@pytest.mark.parametrize("kind", KEPT)
+def test_rows_that_stay_with_their_input_belong_to_it(kind):
+    model = Calls(KEPT[kind], fc=nn.Linear(4, 9))
+    with torch.no_grad(), ts.capture(model, "act") as run:
+        output = model(images(4, 7, 4))
+    for number in range(4):
+        own = ts.count_states(expected_rows(output[number]), 9)
+        assert run["act"].histogram([number]) == own
