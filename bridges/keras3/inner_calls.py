@@ -42,7 +42,7 @@ def _note_axes(node: Node, probes: Iterable[Probe]) -> None:
             noting.lengths_of_symbols = set()
         _run_on_symbols(node)
         for noting, point in points:
-            lengths = noting.lengths_of_symbols - {MANY}
+            lengths = (noting.lengths_of_symbols or set()) - {MANY}
             point.has_other_axis_0 = bool(lengths) and None not in lengths
     except Exception:  # whatever code raises for sizes that do not suit it: nothing is known
         return
