@@ -1,5 +1,7 @@
 """Running counts that outgrow their table: collected, sorted in batches, and merged."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -272,7 +274,7 @@ def test_memory_for_rows_that_wait_is_given_back_once_if_its_taking_is_interrupt
     rows, before = np.zeros((200, 8), np.uint8), waiting_rows._taken
     for step in range(1, 999):
         counter = Counter(8)
-        came = interrupted(lambda: counter.add(rows), step)  # noqa: B023
+        came = interrupted(functools.partial(counter.add, rows), step)
         del counter
         assert waiting_rows._taken == before
         if not came:
