@@ -129,14 +129,14 @@ class Counter:
         if self._filled + len(rows) > len(self._collected):
             self._count_collected()  # may raise: before these rows are taken
             if not self._may_wait(rows):  # any longer
-                self._add(rows, None)
+                self._add(np.ascontiguousarray(rows), None)
                 return
             most = self._room_to_collect(len(rows))
             if len(self._collected) < most:
                 self._collected = np.empty((0, self._row_bytes), np.uint8)  # frees it first
                 self._collected = self._room_for(len(rows), most)
             if len(self._collected) < len(rows):  # other layers have it
-                self._add(rows, None)
+                self._count_waiting(np.ascontiguousarray(rows))
                 return
         self._collected[self._filled : self._filled + len(rows)] = rows
         self._filled += len(rows)

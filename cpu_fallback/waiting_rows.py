@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
+from tensorstate_gpu._process.interrupts import deferred_interrupts
 
 # Enough for 128 layers with batches of 256 KiB. Layers that find none left count each batch as it
 # comes, which takes longer.
@@ -21,9 +22,11 @@ def room_for_rows(least: int, most: int, row_bytes: int) -> NDArray[np.uint8]:
     It may be taken again when nothing refers to it. Raises MemoryError.
     """
     global _taken
-    with _lock:
+    with deferred_interrupts(), _lock:  # one in between would give it back before it is taken
         rows = min(most, (_MOST_BYTES - _taken) // row_bytes)
-        room = np.empty((rows if rows >= least else 0, row_bytes), np.uint8)
+        if rows < least:
+            return np.empty((0, row_bytes), np.uint8)
+        room = np.empty((rows, row_bytes), np.uint8)
         weakref.finalize(room, _give_back, room.nbytes).atexit = False
         _taken += room.nbytes
     return room

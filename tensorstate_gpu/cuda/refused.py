@@ -11,7 +11,8 @@ from .host_copy import AsyncHostCopy
 
 # Bytes of memory for refused rows, of all tables of a device, before a report of them arrives. For
 # more, the host waits for the oldest report: it gets as far ahead of the device as it takes to pack
-# so much, which is 2 GiB of float32 activations.
+# so much, which is 2 GiB of float32 activations. Each table may have 1 MiB besides, of which it has
+# asked for no report, or a batch whose report is asked for with the next one.
 MOST_BYTES = 1 << 26
 
 
@@ -40,12 +41,12 @@ class Refused:
 class Report:
     """What a table's numbers are behind some batches, on its way to the host.
 
-    ``nbytes``: of the memory for rows that were refused of these batches. It lives until its table
-    has read it: the copy is then used for the next one.
+    It lives until its table has read it: the copy is then used for the next one.
     """
 
-    def __init__(self, copy: AsyncHostCopy, batches: list[Refused], nbytes: int) -> None:
-        self.copy, self.batches, self.nbytes = copy, batches, nbytes
+    def __init__(self, copy: AsyncHostCopy, batches: list[Refused], reports: "Reports") -> None:
+        self.copy, self.batches = copy, batches
+        reports.asked.append((weakref.ref(self), reports.before))
 
     def drop_empty(self, *, wait: bool) -> bool:
         """Free the memory of batches of which nothing was refused; return whether that is known."""
@@ -68,24 +69,24 @@ class Reports:
 
     def __init__(self) -> None:
         self._lock = ForkSafeLock()
-        # With the bytes of memory for refused rows of all reports before, and those including it.
-        self._asked: deque[tuple[weakref.ref[Report], int, int]] = deque()
+        # With the bytes of rows of all batches before the last one that it is about.
+        self.asked: deque[tuple[weakref.ref[Report], int]] = deque()
+        self.before = self._bytes = 0  # of all batches but the last one, and of all
 
-    def add(self, report: Report) -> None:
-        """Note a report that was asked for, and free memory of those before that have arrived.
+    def make_room(self, nbytes: int) -> None:
+        """Free memory of which reports have arrived, before so much is taken for another batch.
 
-        While there is too much of it, wait for the oldest report, but never for this one.
+        While there would be too much of it, wait for the oldest report. Raises what CUDA does if
+        the host must not wait now: that is why this comes before the batch is counted.
         """
         with self._lock:
-            begin = self._asked[-1][2] if self._asked else 0
-            end = begin + report.nbytes
-            self._asked.append((weakref.ref(report), begin, end))
-            while len(self._asked) > 1:
-                get_oldest, begin, _ = self._asked[0]
-                oldest, too_much = get_oldest(), end - begin > MOST_BYTES
+            while self.asked:
+                get_oldest, before = self.asked[0]
+                oldest, too_much = get_oldest(), self._bytes + nbytes - before > MOST_BYTES
                 if oldest is not None and not oldest.drop_empty(wait=too_much):
-                    return
-                self._asked.popleft()
+                    break
+                self.asked.popleft()
+            self.before, self._bytes = self._bytes, self._bytes + nbytes
 
 
 @lru_cache

@@ -84,6 +84,7 @@ class Table(ABC):
             rows = aligned(rows)
         if self._report is not None:
             self._settle(wait=False)
+        self._reports.make_room(rows.nbytes)
         while len(self._unsettled) >= (2 if self._waiting > MOST_BYTES else _MOST_BATCHES):
             self._settle(wait=True)  # what was refused may be refused again
         self._queue(rows, weights)
@@ -97,8 +98,7 @@ class Table(ABC):
             self._copy = AsyncHostCopy(self._numbers)
         else:
             self._copy.copy(self._numbers)
-        self._report = Report(self._copy, self._unsettled.copy(), self._waiting)
-        self._reports.add(self._report)
+        self._report = Report(self._copy, self._unsettled.copy(), self._reports)
 
     def finish(self) -> None:
         """Count the refused rows as well. Waits for the device.

@@ -1,13 +1,11 @@
 """Closes the open writers of this process when the program ends."""
 
-import atexit
 import concurrent.futures.thread  # noqa: F401 see the end of this file
-import contextlib
-import os
+import io
 import sys
 import threading
 import weakref
-from typing import Protocol
+from typing import Any, Protocol
 
 from tensorstate_gpu.errors import StoreClosed, warn_user
 from tensorstate_gpu.store.files import Files
@@ -62,7 +60,6 @@ _NOT_WRITTEN = "captured states could not be written"
 _open_writers: "weakref.WeakSet[ClosableWriter]" = weakref.WeakSet()
 
 
-_STATUS = 120  # also Python's own, if what a program has printed cannot be written at its end
 _TOLD = (OSError, MemoryError, StoreClosed, KeyboardInterrupt)  # a traceback says no more of these
 
 
@@ -78,7 +75,7 @@ def _close_all() -> None:
                 _tell(error, writer)
                 loses_rows = True
     if loses_rows:
-        atexit.register(_end_with_error)  # the last one is called first
+        _end_with_error()
 
 
 def _tell(error: BaseException, writer: ClosableWriter) -> None:
@@ -90,18 +87,30 @@ def _tell(error: BaseException, writer: ClosableWriter) -> None:
 
 
 def _end_with_error() -> None:
-    """End the program with a status that tells of lost rows, once all else is done.
+    """Let the program end with a status that tells of lost rows: 120, or that of its exception.
 
-    Nothing else can change the status of a program that is ending.
+    os._exit() would lose what the program has written to files that it has not closed.
     """
-    atexit.unregister(_end_with_error)
-    try:
-        atexit._run_exitfuncs()
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(Exception):  # closed, or None
-                stream.flush()
-    finally:
-        os._exit(1 if hasattr(sys, "last_value") else _STATUS)  # an exception has ended it already
+    is_interactive = hasattr(sys, "ps1")  # its exceptions have not ended it
+    if is_interactive or not hasattr(sys, "last_value"):
+        sys.stderr = _Unwritable(sys.stderr or io.StringIO())
+
+
+class _Unwritable:
+    """A stream that Python's exit cannot flush: nothing else changes the status from there."""
+
+    closed = False
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def flush(self) -> None:
+        self._stream.flush()
+        if sys._getframe().f_back is None:  # not called by any code
+            raise OSError("captured states are lost")
 
 
 # zarr encodes with executors. An exit hook of concurrent.futures.thread, registered at its import

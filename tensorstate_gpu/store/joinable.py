@@ -20,9 +20,10 @@ def check_joinable(stores: Sequence[Store]) -> None:
     _check_once(stores)
     filled = [store for store in stores if store.names]
     later = {name for store in filled for name in _later_calls(store)}
+    may_be_lacking = later | _without_states(filled)
     known: dict[str, tuple[Store, LayerRecord]] = {}  # the first store that has states of a layer
     for store in filled:
-        _check_names(filled[0], store, later)
+        _check_names(filled[0], store, may_be_lacking)
         for name, layer in store.record.layers.items():
             if layer is not None:
                 first, expected = known.setdefault(name, (store, layer))
@@ -53,8 +54,14 @@ def _later_calls(store: Store) -> Iterator[str]:
             yield name
 
 
-def _check_names(one: Store, other: Store, later: Set[str]) -> None:
-    differing = (set(one.names) ^ set(other.names)) - later
+def _without_states(stores: Sequence[Store]) -> set[str]:
+    """Return the layers of which no store has states; it is not known which are later calls."""
+    layers = [each for store in stores for each in store.record.layers.items()]
+    return {name for name, _ in layers} - {name for name, layer in layers if layer is not None}
+
+
+def _check_names(one: Store, other: Store, may_be_lacking: Set[str]) -> None:
+    differing = (set(one.names) ^ set(other.names)) - may_be_lacking
     if not differing:
         return
     name = next(name for name in (*one.names, *other.names) if name in differing)

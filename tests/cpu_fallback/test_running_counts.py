@@ -1,5 +1,7 @@
 """Running counts that outgrow their table: collected, sorted in batches, and merged."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -254,3 +256,27 @@ def test_memory_for_rows_that_wait_is_not_taken_if_there_is_none(monkeypatch):
     with pytest.raises(MemoryError):
         waiting_rows.room_for_rows(1, 1 << 20, 1 << 40)
     assert waiting_rows._taken == before
+
+
+@pytest.mark.parametrize("width", [2, 8, 13])
+def test_rows_that_lie_apart_are_counted_without_memory_to_wait_in(width, monkeypatch):
+    monkeypatch.setattr(module, "_MOST_WAITING", 1 << 21)
+    monkeypatch.setattr(waiting_rows, "_MOST_BYTES", waiting_rows._taken)
+    wide = np.random.default_rng(0).integers(0, 256, (600, 2 * width), np.uint8)
+    for rows in (wide[:, ::2], wide[::2, :width], wide[::-1, :width]):
+        counter = Counter(width)
+        counter.add(rows)
+        check(counter, np.ascontiguousarray(rows))
+
+
+def test_memory_for_rows_that_wait_is_given_back_once_if_its_taking_is_interrupted(monkeypatch):
+    monkeypatch.setattr(module, "_MOST_WAITING", 1 << 21)
+    rows, before = np.zeros((200, 8), np.uint8), waiting_rows._taken
+    for step in range(1, 999):
+        counter = Counter(8)
+        came = interrupted(functools.partial(counter.add, rows), step)
+        del counter
+        assert waiting_rows._taken == before
+        if not came:
+            break
+    assert 10 < step < 999

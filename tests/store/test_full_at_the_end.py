@@ -2,23 +2,32 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import tensorstate_gpu as ts
 
 PROGRAM = """
-import atexit, errno, os, sys
+import atexit, sys
 import torch
 import tensorstate_gpu as ts
-from tensorstate_gpu.store.folder import FileSystemCalls, Folder
+from tensorstate_gpu.store.folder import Folder
+
+full_disk = {}  # apart from what is below, which its errors would keep alive
+exec('''
+import errno, os
+from tensorstate_gpu.store.folder import FileSystemCalls
 
 class Full(FileSystemCalls):
     def write(self, path, parts):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+''', full_disk)
 
 atexit.register(lambda: print("functions at exit ran"))
 path, keep, how = sys.argv[1:]
+log = open(path + ".log", "w")  # which nobody closes
+log.write("a line of the program")
 torch.manual_seed(0)
 net = torch.nn.Sequential(torch.nn.Linear(4, 9), torch.nn.ReLU(), torch.nn.Linear(9, 3))
 
@@ -26,7 +35,7 @@ def inputs(fill):
     net(torch.randn(20, 4))
     store.commit()
     if fill:
-        Folder.system = Full()
+        Folder.system = full_disk["Full"]()
     for _ in range(3):
         net(torch.randn(20, 4))
 
@@ -53,6 +62,7 @@ def test_a_program_that_ends_while_the_disk_is_full(how, keep, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False)
     status = {"has room": 0, "error": 1, "in blocks": 1}.get(how, 120)
     assert (done.returncode, "functions at exit ran" in done.stdout) == (status, True)
+    assert Path(f"{path}.log").read_text() == "a line of the program"
     assert ("the end\n" in done.stdout) == (how != "in blocks")
     inputs = 80 if how == "has room" else 20
     assert [layer.instance_count for layer in ts.Store(path).values()] == [inputs] * 2

@@ -254,6 +254,23 @@ def test_stores_of_other_ways_through_a_model_have_the_calls_of_all(routes, keep
         assert every[name].facts().passes == (states[name] // 6, passes)
 
 
+@pytest.mark.parametrize("order", [[0, 1], [1, 0]])
+def test_a_later_call_that_has_no_states_any_more_is_no_contradiction(order, tmp_path):
+    net = torch.nn.ModuleDict({"a": torch.nn.Linear(4, 4)})
+    net.forward = lambda x, calls=1: [net["a"](x) for _ in range(calls)][-1]
+    for rank in range(2):
+        with ts.capture(net, "a", storage_path=tmp_path / f"run-{rank}") as run:
+            if rank == 0:
+                net(torch.randn(6, 4), calls=2)
+                for point in run.values():
+                    point.reset_states()
+            net(torch.randn(6, 4))
+    every = ts.open_stores([tmp_path / f"run-{rank}" for rank in order])
+    assert every.names == ["a_post_states", "a:2_post_states"]
+    assert every["a"].state_count == 12
+    assert "a:2" in str(every.report())
+
+
 @pytest.mark.parametrize("kind", ["none", "strings"])
 def test_labels_of_some_stores_only(kind, one, tmp_path):
     labels = None if kind == "none" else [f"class {k}" for k in range(35)]

@@ -6,8 +6,14 @@ import weakref
 import numpy as np
 import pytest
 
+from tensorstate_gpu import cuda
 from tensorstate_gpu.cuda import host_copy, refused, table
-from tests.cuda.cases.tables import assert_counted, let_the_device_finish, table_of
+from tests.cuda.cases.tables import (
+    assert_counted,
+    assert_histogram,
+    let_the_device_finish,
+    table_of,
+)
 
 ROWS, WIDTH = 2000, 8
 LIST = ROWS * WIDTH  # bytes
@@ -61,6 +67,46 @@ def test_a_host_that_is_far_ahead_waits_for_the_oldest(machine, distinct, monkey
         assert held_by(tables) == held * LIST
     for number, one in enumerate(tables, 1):
         assert_counted(machine, one, rows_of(number, distinct))
+
+
+def test_a_host_that_is_passes_ahead_waits_also_for_what_is_in_no_report(machine, monkeypatch):
+    """While a table's report is under way, it asks for no other."""
+    waited_for, numpy, copy = set(), host_copy.AsyncHostCopy.numpy, host_copy.AsyncHostCopy.copy
+    for name, method in {
+        "numpy": lambda one: waited_for.add(one) or numpy(one),
+        "copy": lambda one, array: waited_for.discard(one) or copy(one, array),
+        "arrived": lambda one: numpy(one) if one in waited_for else None,
+    }.items():
+        monkeypatch.setattr(host_copy.AsyncHostCopy, name, method)
+    tables = [table_of(WIDTH) for _ in range(3)]
+    for seed in range(8):
+        for one in tables:
+            one.add(machine.to_device(rows_of(seed, 50)))
+            assert held_by(tables) <= (3 + len(tables)) * LIST
+    for one in tables:
+        assert_counted(machine, one, np.concatenate([rows_of(seed, 50) for seed in range(8)]))
+
+
+def test_a_batch_is_not_counted_if_the_host_cannot_wait(machine, monkeypatch):
+    """As while a thread records a graph, when CUDA refuses it."""
+
+    def refuse(copy):
+        raise RuntimeError("cudaErrorStreamCaptureUnsupported")
+
+    counters, failed = [cuda.counter(WIDTH) for _ in range(9)], []
+    with monkeypatch.context() as patch:
+        patch.setattr(host_copy.AsyncHostCopy, "arrived", lambda copy: None)
+        patch.setattr(host_copy.AsyncHostCopy, "numpy", refuse)
+        for seed, counter in enumerate(counters):
+            try:
+                counter.add(machine.to_device(rows_of(seed, 50)))
+            except RuntimeError:
+                failed.append(counter)
+    assert failed == counters[3:]
+    for seed, counter in enumerate(counters):
+        rows = rows_of(seed, 50)[: 0 if counter in failed else None]
+        assert counter.total == len(rows)
+        assert_histogram(*map(machine.to_host, counter.result()), rows)
 
 
 def test_one_table_alone_waits_for_its_own(machine, monkeypatch):
