@@ -52,7 +52,7 @@ def test_where_intervals_do_not_hold():
     """The page says so, and what more would hold for a rare kind of input with other states."""
     for source in beyond_intervals():
         own = [one for one in RECORD["limits"] if one["source"] == source.name]
-        assert min(one["held"] for one in own if one["printed"] >= LEAST_PRINTED) < 0.9
+        assert min(one["held"] for one in own if one["printed"] >= LEAST_PRINTED) < 0.92
     kind = beyond_intervals()[0]
     again = limit(kind, 100, 25, SEED)
     assert (again.printed, again.held < 0.9, again.held_with_more) == (25, True, 1)
