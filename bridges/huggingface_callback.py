@@ -1,6 +1,7 @@
 """Hugging Face: EfficiencyCallback, which adds the efficiency of layers to what a Trainer logs."""
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -189,7 +190,7 @@ class EfficiencyCallback(TrainerCallback):
                 f"{folder} has no counts, so they begin anew. Of a checkpoint elsewhere, tell "
                 "TrainingArguments(resume_from_checkpoint=...), too"
             )
-        own = files[args.process_index :: args.world_size]
+        own = _share_of(files, args.process_index, args.world_size)
         states = [torch.load(file, map_location="cpu", weights_only=True) for file in own]
         self._own.load_share({"ranks": states}, 0, 1)
 
@@ -202,9 +203,21 @@ def _file_name(rank: int, ranks: int) -> str:
     return f"{_FILE}_{rank}.pt" if ranks > 1 else f"{_FILE}.pt"
 
 
-def _files_of(folder: Path) -> list[Path]:
-    """Return the files with counts of a checkpoint, in the order of ranks."""
-    return sorted(folder.glob(f"{_FILE}*.pt"), key=lambda file: (len(file.name), file.name))
+def _share_of(files: Mapping[Path, int], rank: int, ranks: int) -> list[Path]:
+    """Return which files of a checkpoint a rank goes on with.
+
+    By their numbers: where nodes share no folder, each has those of its own ranks.
+    """
+    return [file for file, number in files.items() if number % ranks == rank]
+
+
+def _files_of(folder: Path) -> dict[Path, int]:
+    """Return the files with counts of a checkpoint, and the ranks that wrote them, in order."""
+    found = {}
+    for file in folder.glob(f"{_FILE}*.pt"):
+        if own := re.fullmatch(rf"{_FILE}(?:_(\d+))?", file.stem):
+            found[file] = int(own[1] or 0)
+    return dict(sorted(found.items(), key=lambda item: item[1]))
 
 
 @dataclass

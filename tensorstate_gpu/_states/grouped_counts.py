@@ -26,6 +26,7 @@ from tensorstate_gpu.information.information_estimates import information_of_sum
 
 LabelT = TypeVar("LabelT")
 _NONE = np.zeros(0, np.int64)
+_FEW = 1 << 14  # states of all groups, times neurons, that are added up in one call
 
 
 class GroupedCounts(CountsByGroup[StateCounts]):
@@ -136,8 +137,8 @@ class GroupedCounts(CountsByGroup[StateCounts]):
             for group, part in present:
                 places[group], counts[group] = numbers[start : start + len(part)], part.counts
                 total[places[group]] += part.counts
-                firing[group] = self._sum(group, cpu().firing_counts)[: self.neurons]
                 start += len(part)
+            firing[[group for group, _ in present]] = self._firing(present)
         return GroupTable(
             total,
             tuple(places),
@@ -176,6 +177,19 @@ class GroupedCounts(CountsByGroup[StateCounts]):
         ends = np.searchsorted(group_of, np.arange(1, len(self)))
         split = [tuple(np.split(values, ends)) for values in (places, counts)]
         return rows, GroupTable(total, split[0], split[1], self._sample)
+
+    def _firing(self, present: Sequence[tuple[int, StateCounts]]) -> NDArray[np.int64]:
+        """Return in how many rows of each group each neuron fires; all of them have rows."""
+        lengths = [len(part) for _, part in present]
+        if sum(lengths) * self.neurons > _FEW:
+            sums = [self._sum(group, cpu().firing_counts)[: self.neurons] for group, _ in present]
+            return np.array(sums)
+        packed = np.concatenate([part.packed for _, part in present])
+        counts = np.concatenate([part.counts for _, part in present])
+        fires = np.unpackbits(packed, axis=1, count=self.neurons, bitorder="little")
+        starts = np.cumsum([0, *lengths[:-1]])
+        found: NDArray[np.int64] = np.add.reduceat(fires * counts[:, None], starts, axis=0)
+        return found
 
     def _cofiring(self, group: int) -> NDArray[np.int64]:
         return self._sum(group, cpu().cofiring)[: self.neurons, : self.neurons]

@@ -14,6 +14,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 # About a second of one core: 500 neurons with 100,000 distinct states, or 1,000 with few.
 MOST_PAIRS_OF_WORDS = 2**30
+_BLOCK = 1 << 18  # neurons, times groups, whose entropies are computed together
 _NO_COINCIDENCE = 2 * math.log2(4.7439)  # bits; see least_entropy()
 
 
@@ -84,12 +85,14 @@ def greatest_entropy(sums: GroupSums, neurons: int | None, tree: Floats | None) 
 
 
 def _by_the_neurons(sums: GroupSums, firing: Ints) -> float:
-    total, each = firing.sum(axis=0), sums.rows_by_group
-    return _with_error(
-        sums,
-        _sum_of_entropies(total, sums.rows),
-        lambda group: _sum_of_entropies(total - firing[group], sums.rows - int(each[group])),
+    total, rest = firing.sum(axis=0), sums.rows - sums.rows_by_group
+    size = max(1, _BLOCK // len(total))
+    blocks = (slice(start, start + size) for start in range(0, len(firing), size))
+    without = np.concatenate(
+        [_sums_of_entropies(total - firing[block], rest[block]) for block in blocks]
     )
+    whole = _sums_of_entropies(total[None], np.array([sums.rows]))
+    return _with_error(sums, float(whole[0]), lambda group: float(without[group]))
 
 
 def _by_a_tree(sums: GroupSums, bits: Floats) -> float:
@@ -121,8 +124,14 @@ def is_tree_quick(sums: GroupSums) -> bool:
     return 2 * words * (sums.neurons or 0) ** 2 < MOST_PAIRS_OF_WORDS
 
 
-def _sum_of_entropies(firing: NDArray[np.int64], rows: int) -> float:
-    """Return the sum of the neurons' own entropies in bits, with Miller's correction."""
-    p = np.stack([firing, rows - firing]) / rows
-    bits = -float((p * np.log2(np.where(p > 0, p, 1.0))).sum())
-    return bits + int(((p > 0).all(axis=0)).sum()) / (2 * rows * math.log(2))
+def _sums_of_entropies(firing: Ints, rows: Ints) -> Floats:
+    """Return the sum of the neurons' own entropies in bits, with Miller's correction: (samples,).
+
+    ``firing``, (samples, neurons): in how many of ``rows``, (samples,), each fires. 0 without rows.
+    """
+    number = np.maximum(rows, 1)
+    p = np.stack([firing, rows[:, None] - firing]) / number[:, None]
+    bits = (p * np.log2(np.where(p > 0, p, 1.0))).sum(axis=(0, 2))
+    both = (p > 0).all(axis=0).sum(axis=1)
+    found: Floats = both / (2 * number * math.log(2)) - bits
+    return found

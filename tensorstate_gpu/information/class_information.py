@@ -119,6 +119,9 @@ def _histograms(by_label: object) -> tuple[Ints, Weights, Weights]:
             raise ValueError("by_label is empty; at least one label is needed")
     if isinstance(values, list) and values and all(isinstance(v, Mergeable) for v in values):
         return np.array([value.total for value in values]), _merged(values), Pairs(values)
+    if isinstance(values, list) and any(isinstance(v, Mergeable) for v in values):
+        kinds = " and ".join(sorted({type(value).__name__ for value in values}))
+        raise TypeError(f"by_label must hold histograms, or arrays alone, got {kinds}")
     accepted = "hold StateCounts or StoredCounts, or integers of shape (labels, states)"
     counts = count_table(values, "by_label", accepted)
     return counts.sum(axis=1), counts.sum(axis=0), counts.ravel()

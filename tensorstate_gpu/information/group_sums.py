@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -16,6 +17,7 @@ from tensorstate_gpu.information.group_table import GroupTable, SampledInstances
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+_SMALL = 1 << 14  # groups, times states or their greatest count, that fit one table
 _ONE_SIDED = 1.645  # the 95 % quantile of the normal distribution
 
 
@@ -46,10 +48,7 @@ class GroupSums:
         whole = CountsOfCounts(*tally(table.total))
         return cls(
             whole,
-            tuple(
-                CountsOfCounts(*tally(table.total_without(group))) if len(places) else whole
-                for group, places in enumerate(table.places)
-            ),
+            _rests_of(table, whole),
             table.rows_by_group,
             np.array([len(places) for places in table.places], np.int64),
             table.rows_alone,
@@ -164,6 +163,39 @@ class GroupSums:
             return 0.0
         squares = math.fsum((self.squares[present] / self.rows_by_group[present]).tolist())
         return max(0.0, self.rows * (squares - 1) / freedom)
+
+
+def _rests_of(table: GroupTable, whole: CountsOfCounts) -> tuple[CountsOfCounts, ...]:
+    """Return the counts of counts without each group."""
+    groups, states = len(table.places), len(table.total)
+    most = int(table.total.max(initial=0)) + 1
+    if groups * max(states, most) <= _SMALL:
+        return _few_rests(table, whole, most)
+    return tuple(
+        CountsOfCounts(*tally(table.total_without(group))) if len(places) else whole
+        for group, places in enumerate(table.places)
+    )
+
+
+def _few_rests(table: GroupTable, whole: CountsOfCounts, most: int) -> tuple[CountsOfCounts, ...]:
+    """Return the same of few states, of which a label may have: of all groups in one call each.
+
+    ``most``: more than the greatest count.
+    """
+    groups = len(table.places)
+    rests = np.tile(table.total, (groups, 1))
+    of = np.repeat(np.arange(groups), [len(places) for places in table.places])
+    rests[of, np.concatenate(table.places)] -= np.concatenate(table.counts)
+    keys = (rests + most * np.arange(groups)[:, None]).ravel()
+    states = np.bincount(keys, minlength=groups * most).reshape(groups, most)
+    states[:, 0] = 0
+    group, counts = np.nonzero(states)
+    times = states[group, counts]
+    ends = np.searchsorted(group, np.arange(groups + 1)).tolist()
+    return tuple(
+        CountsOfCounts(counts[start:stop], times[start:stop]) if len(places) else whole
+        for (start, stop), places in zip(pairwise(ends), table.places, strict=True)
+    )
 
 
 def _greatest_share(share: float, number: float) -> float:

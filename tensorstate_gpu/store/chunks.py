@@ -1,6 +1,8 @@
 """ChunkCodec: encodes chunks with zarr's own codecs, so that any zarr client can read them."""
 
+import contextlib
 import json
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,6 +41,24 @@ def new_document(
     )
     document: Document = json.loads(memory["zarr.json"].to_bytes())
     return document
+
+
+def start_threads() -> None:
+    """Start the threads with which zarr encodes, once for each process.
+
+    Python 3.12 starts none when a program ends, which is when a store may write its first chunk.
+    """
+    if _started_in[-1:] != [os.getpid()]:
+        # Only chunks that are compressed beside each other start several threads.
+        shape, chunk = _WARM_UP, (1, _WARM_UP[1])
+        array = zarr.create_array(MemoryStore(), shape=shape, chunks=chunk, dtype="u1")
+        with contextlib.suppress(RuntimeError):  # it is ending already
+            array[:] = np.arange(np.prod(shape), dtype=np.uint32).astype(np.uint8).reshape(shape)
+        _started_in[:] = [os.getpid()]
+
+
+_WARM_UP = (32, 1 << 14)  # chunks, and bytes of each
+_started_in: list[int] = []
 
 
 class UnreadableDocument(ValueError):

@@ -5,7 +5,8 @@ smallest unsigned type that holds them. Both have chunks of the same rows, whose
 ``fences``.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from tensorstate_gpu._process.interrupts import deferred_interrupts
 from tensorstate_gpu._states.merging_runs import MOST
 from tensorstate_gpu._states.sorted_runs import Histogram, SortedRun, length, narrowest, order_key
 from tensorstate_gpu._states.tallies import Tally
+from tensorstate_gpu.errors import DamagedStore
 from tensorstate_gpu.store.array_record import ArrayRecord
 from tensorstate_gpu.store.buffer_pool import BufferPool
 from tensorstate_gpu.store.columns import ArrayReader, Column
@@ -49,7 +51,9 @@ class KeptRun:
             for name, shape in run_arrays(row_bytes).items()
         }
         self._width, self.most = row_bytes, most
-        self.fences = [order_key(row) for part in self._readers["fences"].chunks() for row in part]
+        with _telling_of_merges():
+            fences = [row for part in self._readers["fences"].chunks() for row in part]
+        self.fences = [order_key(row) for row in fences]
         states = arrays["states"]
         starts = range(0, states.rows, states.chunk_rows)
         self.sizes = [min(states.chunk_rows, states.rows - start) for start in starts]
@@ -59,11 +63,26 @@ class KeptRun:
 
     def read(self, first: int, last: int) -> Histogram:
         chunks = range(first, last)
-        rows = [self._readers["states"].chunk(index) for index in chunks]
-        # Each to int64: together with an array of uint64 they would become floats.
-        counts = [self._readers["counts"].chunk(index).astype(np.int64) for index in chunks]
+        with _telling_of_merges():
+            rows = [self._readers["states"].chunk(index) for index in chunks]
+            # Each to int64: together with an array of uint64 they would become floats.
+            counts = [self._readers["counts"].chunk(index).astype(np.int64) for index in chunks]
         none = np.empty((0, self._width), np.uint8), np.empty(0, np.int64)
         return np.concatenate([none[0], *rows]), np.concatenate([none[1], *counts])
+
+
+@contextlib.contextmanager
+def _telling_of_merges() -> Iterator[None]:
+    """Let an error of a missing file say what a reader does about it beside a writer."""
+    try:
+        yield
+    except DamagedStore as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            error.add_note(
+                "If a writer is at work, it has merged this into another file since the store was "
+                "opened: open it again."
+            )
+        raise
 
 
 class WrittenRun(NamedTuple):

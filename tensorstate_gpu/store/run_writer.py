@@ -15,6 +15,7 @@ from tensorstate_gpu._process.interrupts import deferred_interrupts
 from tensorstate_gpu.errors import StoreClosed
 from tensorstate_gpu.store.background_writer import BackgroundWriter
 from tensorstate_gpu.store.buffer_pool import BufferPool
+from tensorstate_gpu.store.chunks import start_threads
 from tensorstate_gpu.store.closing_at_exit import register_for_exit
 from tensorstate_gpu.store.columns import Column
 from tensorstate_gpu.store.commit_clock import CommitClock
@@ -83,6 +84,7 @@ class RunWriter:
             files.writer_threads, self._commit_when_idle, options.commit_seconds
         )
         self.life = WriterLife(files, self._background, self)
+        start_threads()
         register_for_exit(self.life)
 
     @property

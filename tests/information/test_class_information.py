@@ -88,6 +88,13 @@ def test_invalid_histograms(by_label, error):
         mutual_information(by_label)
 
 
+def test_histograms_and_arrays_are_not_mixed():
+    counts = count_states(np.array([[1], [2]], np.uint8), 2)
+    for by_label in ({0: counts, 1: [1, 1]}, {0: [1, 1], 1: counts}):
+        with pytest.raises(TypeError, match="or arrays alone, got StateCounts and list"):
+            mutual_information(by_label)
+
+
 @pytest.mark.parametrize("estimator", ["nsb", "unbiased", "none"])
 def test_estimators_that_pairs_do_not_have(estimator):
     with pytest.raises(ValueError, match="estimator"):

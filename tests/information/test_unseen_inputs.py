@@ -10,6 +10,37 @@ from tensorstate_gpu.information.group_sums import GroupSums
 from tensorstate_gpu.information.group_table import GroupTable, SampledInstances
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_few_states_are_added_up_as_many_are(seed, monkeypatch):
+    """Without each group, and how often neurons fire; some groups have no rows, or all of them."""
+    rng = np.random.default_rng(seed)
+    table = rng.multinomial(rng.integers(1, 60), rng.dirichlet(np.full(12, 0.3)), size=8)
+    table[rng.random(8) < 0.4] = 0
+    table[3] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5000]
+    states = rng.choice(2**11, 12, replace=False).astype("<u2")
+    parts = []
+    for row in table:
+        rows = np.repeat(states, row)[:, None].view(np.uint8)
+        parts.append(ts.count_states(rows, 11) if len(rows) else ts.StateCounts.empty(11))
+    few = ts.GroupedCounts(parts, [7] * 8).group_sums()
+    monkeypatch.setattr("tensorstate_gpu.information.group_sums._SMALL", 0)
+    monkeypatch.setattr("tensorstate_gpu._states.grouped_counts._FEW", 0)
+    many = ts.GroupedCounts(parts, [7] * 8).group_sums()
+    np.testing.assert_array_equal(few.firing, many.firing)
+    for one, other in zip(few.rests, many.rests, strict=True):
+        assert one.counts.dtype == one.states.dtype == np.int64
+        np.testing.assert_array_equal(one.counts, other.counts)
+        np.testing.assert_array_equal(one.states, other.states)
+
+
+def test_neurons_of_many_groups_are_measured_in_blocks(monkeypatch):
+    counts = ts.count_states(np.random.default_rng(0).integers(0, 256, (90, 2), np.uint8), 16)
+    parts = [counts, ts.StateCounts.empty(16), *[counts] * 18]
+    upper = ts.GroupedCounts(parts, [9] * 20).estimate().upper
+    monkeypatch.setattr("tensorstate_gpu.information.bounds._BLOCK", 40)
+    assert ts.GroupedCounts(parts, [9] * 20).estimate().upper == upper
+
+
 def test_what_a_state_that_was_not_seen_may_add():
     few = GroupSums.of(GroupTable.of([[2], [1]]))
     assert unseen_entropy(few) == 1  # a share of at most one half

@@ -135,6 +135,26 @@ def test_a_reader_goes_on_while_the_next_commit_merges_what_it_reads(path):
         assert reader.histogram() == counts_of(ROWS[:400])
 
 
+@pytest.mark.parametrize("has_read_fences", [False, True])
+def test_a_reader_that_merges_have_left_behind_is_told_to_open_the_store_again(
+    has_read_fences, path
+):
+    with ts.Store(path, "x", commit_seconds=None) as store:
+        point = counting_point(store)
+        append(point, 0, 100)
+        store.commit()
+        late = ts.Store(path)["layer"]
+        if has_read_fences:
+            late._open_accumulator()
+        for first in range(100, 1000, 300):
+            append(point, first, first + 300)
+            store.commit()
+        with pytest.raises(ts.errors.DamagedStore, match="is missing") as raised:
+            late.histogram()
+        assert "has merged this into another file" in raised.value.__notes__[0]
+        assert ts.Store(path)["layer"].histogram() == counts_of(ROWS[:1000])
+
+
 def test_what_needs_rows_says_that_the_store_keeps_counts(path):
     with ts.Store(path, "x") as store:
         append(counting_point(store), 0, 100, labelled=True)

@@ -294,3 +294,24 @@ def test_a_capture_that_fails_before_its_first_batch_is_not_in_the_way(given, tm
     assert given == "store" or not list((tmp_path / "run").rglob("*"))
     assert list(capture()) == [None]
     assert ts.Store(tmp_path / "run").efficiency_layers[0].state_count == 5
+
+
+def test_threads_of_zarr_start_with_the_writer(tmp_path):
+    """Python 3.12 starts none when a program ends: then it lost what it had not committed."""
+    program = """
+import sys, threading
+import numpy as np
+import tensorstate_gpu as ts
+store = ts.Store(sys.argv[1], "x")
+point = ts.CapturePoint("layer", store)
+point.declare(8)
+point.append(np.ones((5, 1), np.uint8), 5, labels=[1] * 5)
+names = [thread.name for thread in threading.enumerate()]
+assert "zarr_io" in names and "asyncio_0" in names, names
+def refused(*args):
+    raise RuntimeError("can't create new thread at interpreter shutdown")
+threading.Thread.start = refused
+"""
+    done = written_by(program, tmp_path, 0)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert stored(tmp_path, "layer").tolist() == [[1]] * 5

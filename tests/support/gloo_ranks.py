@@ -17,6 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 700  # a hang, whatever else runs; pytest gives a test 900
+WAITING = 600  # for another rank, which a busy machine may hold up, or stop for a while
 
 
 def programs_of(module, *, long):
@@ -67,7 +68,7 @@ def main(size, rank, folder, long, *modules):
         init_method=f"file://{folder}/store",
         rank=int(rank),
         world_size=int(size),
-        timeout=timedelta(seconds=60),
+        timeout=timedelta(seconds=WAITING),
     )
     found = {}
     for module in modules:

@@ -13,6 +13,7 @@ with warnings.catch_warnings():
     import transformers
     from transformers import EarlyStoppingCallback, TrainerCallback  # noqa: F401
 
+from tensorstate_gpu.bridges import huggingface_callback  # noqa: F401
 from tensorstate_gpu.training import EfficiencyCallback  # noqa: F401
 from tests.support.training_loops import batch
 

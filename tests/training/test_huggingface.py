@@ -111,6 +111,21 @@ def test_a_training_that_is_resumed_elsewhere_and_on_other_ranks(kit, tmp_path):
         assert sum(window.counts().total for window in seen.values()) == total
 
 
+@pytest.mark.parametrize("there", [range(8), range(4, 8)])  # of all nodes, or of the second
+@pytest.mark.parametrize("ranks", [2, 8])
+def test_each_rank_goes_on_with_its_share_of_the_files(kit, tmp_path, there, ranks):
+    module = kit.huggingface_callback
+    Path(tmp_path, "efficiency_monitor_of_mine.pt").touch()
+    for number in there:
+        Path(tmp_path, f"efficiency_monitor_{number}.pt").touch()
+    found = module._files_of(tmp_path)
+    shares = [module._share_of(found, rank, ranks) for rank in range(ranks)]
+    numbers = [[int(file.stem[-1]) for file in share] for share in shares]
+    assert numbers == [[n for n in there if n % ranks == rank] for rank in range(ranks)]
+    Path(tmp_path, "efficiency_monitor.pt").touch()  # of one rank
+    assert len(module._share_of(module._files_of(tmp_path), 0, ranks)) == len(numbers[0]) + 1
+
+
 def test_a_trainer_that_trains_twice(kit, tmp_path):
     """Its steps count from 0 again."""
     callback = kit.EfficiencyCallback("hidden", every_n_steps=2)

@@ -53,10 +53,22 @@ def _gathered(call: Call) -> Result:
     if axes is None or dim is None or len(axes) != call.out.ndim:
         return None
     dim %= len(axes)
+    # Where places take different neurons, an entry of the axis is no neuron.
+    axis = axes[dim] if _is_alike(call, dim) else without((axes[dim],), NEURON)[0]
+    axes = (*axes[:dim], axis, *axes[dim + 1 :])
     return tuple(
         selected(call, axis, size) if i == dim else resized(axis, size)
         for i, (axis, size) in enumerate(zip(axes, call.shape, strict=True))
     )
+
+
+def _is_alike(call: Call, dim: int) -> bool:
+    """Return whether an index is known to take the same entries of an axis everywhere."""
+    index = call.argument(1 if call.name == "take_along_dim" else 2, "indices", "index")
+    if index.ndim <= 1:
+        return True
+    along = zip(index.shape, index.stride(), strict=True)
+    return all(size == 1 or not stride for i, (size, stride) in enumerate(along) if i != dim)
 
 
 _POOLS = [

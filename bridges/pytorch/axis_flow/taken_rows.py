@@ -95,8 +95,9 @@ def _by_index(call: Call, place: int, size: int) -> Sequence[Rows | None] | None
 
 
 def _along(call: Call, place: int) -> bool:
-    dim: int | None = call.argument(1 if call.name in _DIM_FIRST else 2, "dim")
-    return bool((dim or 0) % call.input.ndim == place)
+    dim: int = call.argument(1 if call.name in _DIM_FIRST else 2, "dim") or 0
+    ndim: int = call.input.ndim
+    return dim % ndim == place
 
 
 def _by_number(call: Call, place: int, size: int) -> Sequence[Rows | None] | None:

@@ -103,6 +103,7 @@ CONV, FC, SQUARE = (
     {"fc": nn.Linear(4, 7)},
 )
 SHARED = {"fc": nn.Linear(4, 7), "norm": nn.LayerNorm(7, elementwise_affine=False)}
+DISTANCES = (torch.arange(7)[:, None] - torch.arange(7)).clamp(0)
 # what the model does, its layers, the shape of its input, the axis of the neurons at the end
 FOLLOWED = {
     "patches": (patches, CONV, IMAGE, 2),
@@ -198,6 +199,12 @@ FOLLOWED = {
         1,
     ),
     "norm without weights": (lambda m, x: m.norm(m.fc(x).mT), SHARED, TOKENS, 1),
+    "gather": (
+        lambda m, x: m.fc(x).gather(2, torch.randperm(7).expand(2, 7, 7)),
+        SQUARE,
+        TOKENS,
+        2,
+    ),
     "experts in turn": (experts_in_turn, {"experts": Stack(4, 8)}, TOKENS, 1),
     "experts by number": (experts_by_number, {"experts": Stack(4, 8)}, TOKENS, 1),
     "experts by row": (experts_by_row, {"experts": Stack(8, 4)}, TOKENS, 1),
@@ -234,6 +241,9 @@ def written(write):
 
 # What holds its neurons nowhere, or where the flow cannot say so: as many neurons as tokens.
 NOT_FOLLOWED = {
+    # each position takes others of the neurons, as of a table of distances
+    "gather": lambda m, x: m.fc(x).gather(2, DISTANCES.expand(2, 7, 7)),
+    "take_along_dim": lambda m, x: torch.take_along_dim(m.fc(x), DISTANCES[None], -1),
     "copied over": written(lambda y, z: y.copy_(z)),
     "written over": written(lambda y, z: y.__setitem__(slice(None), z)),
     "written in part": written(lambda y, z: y.__setitem__((slice(None), slice(3)), z[:, :3])),
