@@ -5,7 +5,8 @@ inputs that no other axis is likely to be as long: experts, and others, show tha
 something else along axis 0, where there may be as many by chance.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -40,7 +41,8 @@ def _note_axes(node: Node, probes: Iterable[Probe]) -> None:
     try:
         for noting, _ in points:
             noting.lengths_of_symbols = set()
-        _run_on_symbols(node)
+        with _keeping_losses(node.operation):
+            _run_on_symbols(node)
         for noting, point in points:
             lengths = (noting.lengths_of_symbols or set()) - {MANY}
             point.has_other_axis_0 = bool(lengths) and None not in lengths
@@ -49,6 +51,18 @@ def _note_axes(node: Node, probes: Iterable[Probe]) -> None:
     finally:
         for noting, _ in points:
             noting.lengths_of_symbols = None
+
+
+@contextlib.contextmanager
+def _keeping_losses(layer: Any) -> Iterator[None]:
+    """Keep the losses of the last call, which calls of the layers inside would clear."""
+    kept = [(each, [*each._losses], {*each._loss_ids}) for each in layer._flatten_layers()]
+    try:
+        yield
+    finally:
+        for each, losses, ids in kept:
+            each._losses[:] = losses
+            each._loss_ids.update(ids)
 
 
 def _run_on_symbols(node: Node) -> None:

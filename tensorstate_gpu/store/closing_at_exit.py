@@ -1,6 +1,7 @@
 """Closes the open writers of this process when the program ends."""
 
 import concurrent.futures.thread  # noqa: F401 see the end of this file
+import contextlib
 import io
 import sys
 import threading
@@ -69,17 +70,19 @@ def _close_all() -> None:
         try:
             writer.close(at_exit=True)
         except BaseException as error:  # continue with the other stores
-            if isinstance(error, FileNotFoundError) or not writer.files.exists():
-                print(f"{_NOT_WRITTEN}: {writer.files} was deleted", file=sys.stderr)
-            else:
-                _tell(error, writer)
-                loses_rows = True
+            is_deleted = isinstance(error, FileNotFoundError) or not writer.files.exists()
+            loses_rows |= not is_deleted
+            with contextlib.suppress(Exception):  # standard error is on the full disk, or closed
+                _tell(error, writer, is_deleted)
     if loses_rows:
         _end_with_error()
 
 
-def _tell(error: BaseException, writer: ClosableWriter) -> None:
+def _tell(error: BaseException, writer: ClosableWriter, is_deleted: bool) -> None:
     """Print an error: raising it would stop the rest of Python's exit, such as joining threads."""
+    if is_deleted:
+        print(f"{_NOT_WRITTEN}: {writer.files} was deleted", file=sys.stderr)
+        return
     told = f"{type(error).__name__}: {error}".rstrip(": ")
     print(f"{_NOT_WRITTEN}: {told}. {writer.what_is_kept()}", file=sys.stderr)
     if not isinstance(error, _TOLD):

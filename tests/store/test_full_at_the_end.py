@@ -79,3 +79,39 @@ def test_a_program_that_ends_while_the_disk_is_full(how, keep, tmp_path):
         assert len(told) == 1
     if how == "in blocks":  # the error goes up through both blocks, and is told once
         assert done.stderr.count("Traceback") == 1
+
+
+SEVERAL = """
+import errno, sys
+import torch
+import tensorstate_gpu as ts
+from tensorstate_gpu.store.folder import FileSystemCalls, Folder
+
+class Full(FileSystemCalls):
+    def write(self, path, parts):
+        if "full" in str(path):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        super().write(path, parts)
+
+net = torch.nn.Sequential(torch.nn.Linear(4, 9))
+runs = [
+    ts.capture(net, "Linear", storage_path=f"{sys.argv[1]}/{name}-{number}")
+    for name in ("full", "room") for number in range(3)
+]
+for run in runs:
+    run.__enter__()
+net(torch.randn(20, 4))
+Folder.system = Full()
+"""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_all_other_stores_are_written_if_an_error_cannot_be_told(tmp_path):
+    """The file that takes the messages is on a full disk, too."""
+    with Path("/dev/full").open("w") as messages:
+        command = [sys.executable, "-c", SEVERAL, tmp_path]
+        done = subprocess.run(command, stderr=messages, timeout=1200, check=False)
+    assert done.returncode == 120
+    for number in range(3):
+        (layer,) = ts.Store(tmp_path / f"room-{number}").values()
+        assert layer.instance_count == 20

@@ -128,6 +128,27 @@ class Shared(layers.Layer):
         return self.inner(x)
 
 
+class Penalised(layers.Layer):
+    def __init__(self):
+        super().__init__(name="penalised")
+        self.inner = layers.Dense(4, activity_regularizer="l2", name="inner")
+
+    def call(self, x):
+        self.add_loss(ops.mean(x))
+        return self.inner(x)
+
+
+def test_capturing_keeps_the_losses_of_the_last_call():
+    """A step of a training may begin to capture between a call and its losses."""
+    inputs = keras.Input((5, 4))
+    model = keras.Model(inputs, Penalised()(inputs))
+    model(X)
+    losses = [float(array(loss)) for loss in model.losses]
+    with ts.capture(model, "*inner"):
+        assert [float(array(loss)) for loss in model.losses] == losses
+    assert len(losses) == 2
+
+
 def test_each_call_in_the_graph_of_a_model_of_a_class_of_its_own():
     shared, one = Shared(), layers.Dense(4, name="one")
     model = OfAGraph(
