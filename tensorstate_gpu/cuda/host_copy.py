@@ -11,10 +11,10 @@ from tensorstate_gpu._arrays.cupy_types import CudaStream, DeviceArray
 from .device import library
 from .host_memory import pinned
 
-_DONE, _NOT_READY = 0, 600  # cudaSuccess, cudaErrorNotReady
-# cudaErrorStreamCaptureUnsupported: while a thread records a CUDA graph in the global mode, the
-# default, no thread may ask.
-_RECORDING = 900
+_DONE = 0  # cudaSuccess
+# cudaErrorNotReady; and cudaErrorStreamCaptureUnsupported: while a thread records a CUDA graph in
+# the global mode, the default, no thread may ask.
+_NOT_KNOWN = 600, 900
 
 
 def copy_stream() -> CudaStream:
@@ -57,11 +57,7 @@ class AsyncHostCopy:
     def arrived(self) -> NDArray[Any] | None:
         """Return the copy if it is known to be complete, and None otherwise; see numpy()."""
         status = library().cuda.runtime.eventQuery(self._copied.ptr)
-        if status not in (
-            _DONE,
-            _NOT_READY,
-            _RECORDING,
-        ):  # an earlier kernel has failed: nothing will arrive
+        if status != _DONE and status not in _NOT_KNOWN:  # a kernel has failed: nothing arrives
             self._copied.synchronize()  # raises
         return self._copy if status == _DONE else None
 

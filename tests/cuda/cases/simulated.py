@@ -1,4 +1,4 @@
-"""What only the simulated CUDA can arrange: full memory, two devices, failing kernels, graphs."""
+"""What only the simulated CUDA can arrange: full memory, two devices, failing kernels."""
 
 import itertools
 
@@ -7,7 +7,6 @@ import pytest
 
 import tensorstate_gpu as ts
 from tensorstate_gpu import cpu_fallback, cuda
-from tensorstate_gpu._arrays.cupy_library import SecondTry
 from tensorstate_gpu._layers import chunked_buffer
 from tensorstate_gpu._process.num_threads import min_bytes_per_thread
 from tensorstate_gpu.cuda import device
@@ -219,19 +218,6 @@ def test_kernels_are_loaded_where_torch_has_cached_the_memory(machine, on_cuda, 
     np.testing.assert_array_equal(got, packed(torch.from_numpy(values)))
 
 
-def test_a_graph_that_another_thread_records_is_not_broken(on_cuda):
-    """As it would be by giving memory back to the device, of which torch has cached enough."""
-    values = torch.randn(1000, 64)
-    x = on_cuda(values)
-    cached(TORCH, 1 << 24)
-    GPU.capturing[torch.cuda.Stream().key] = []
-    with pytest.raises(MemoryError, match="no room on the GPU"):
-        ts.compress_states(x)
-    assert TORCH.cached == 1 << 24
-    GPU.capturing.clear()
-    np.testing.assert_array_equal(ts.compress_states(x).cpu().numpy(), packed(values))
-
-
 def plugged_in(monkeypatch):
     """Let torch have an allocator like RMM's: it has no statistics, and raises errors of C++."""
 
@@ -280,24 +266,6 @@ def test_arrays_of_other_libraries_beside_an_allocator_that_is_plugged_into_torc
     cached(TORCH, 1 << 24)
     with pytest.raises(MemoryError, match=r"no room on the GPU for .* of shape \(60, 8\)"):
         ts.compress_states(x)
-
-
-def test_caches_are_not_emptied_while_their_stream_is_recorded(machine):
-    """It would break the recording."""
-    stream, emptied = machine.library.cuda.Stream(non_blocking=True), []
-
-    def take():
-        raise MemoryError("full")
-
-    second_try = SecondTry(take, (lambda: emptied.append(True) or True,))
-    GPU.capturing[stream.key] = []
-    with stream, pytest.raises(MemoryError):
-        second_try()
-    assert not emptied
-    GPU.capturing.clear()
-    with stream, pytest.raises(MemoryError):
-        second_try()
-    assert emptied
 
 
 # ---- devices -------------------------------------------------------------------------------------
@@ -384,88 +352,6 @@ def test_arrays_that_are_written_on_another_stream(machine, own, seed):
     with reading:
         rows = machine.to_host(ts.compress_states(OfAnotherLibrary(array, written)))
     np.testing.assert_array_equal(rows, ts.compress_states(values))
-
-
-# ---- graphs --------------------------------------------------------------------------------------
-
-FUNCTIONS = {
-    "compress_states": lambda x, rows: ts.compress_states(x),
-    "decompress_states": lambda x, rows: ts.decompress_states(rows, 64),
-    "popcount": lambda x, rows: ts.popcount(rows),
-    "sort_states": lambda x, rows: ts.sort_states(rows),
-    "count_states": lambda x, rows: ts.count_states(rows),
-}
-
-
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_array_functions_refuse_to_be_recorded(on_cuda, name):
-    """Replays would overwrite what they returned."""
-    stream = torch.cuda.Stream()
-    with torch.cuda.stream(stream):
-        x = on_cuda(torch.randn(30, 64))
-        rows = ts.compress_states(x)
-        GPU.capturing[stream.key] = []
-        with pytest.raises(RuntimeError, match="in a CUDA graph: call it before the graph"):
-            FUNCTIONS[name](x, rows)
-        GPU.capturing.clear()
-        FUNCTIONS[name](x, rows)
-
-
-def test_hooks_refuse_to_be_recorded(on_cuda, layer):
-    stream = torch.cuda.Stream()
-    with torch.cuda.stream(stream):
-        layer(0)
-        GPU.capturing[stream.key] = []
-        with pytest.raises(ts.errors.NotCapturable, match="in a CUDA graph"):
-            layer(1)
-        GPU.capturing.clear()
-        layer(2)
-    layer.check()
-
-
-@pytest.mark.parametrize("batches", [3, 10])  # some wait to be counted together
-@pytest.mark.parametrize("read", ["histogram", "counts_by"])
-def test_counts_are_not_read_while_their_stream_is_recorded(on_cuda, read, batches):
-    """What reading them queues would run in replays only."""
-    layer, stream = Layer(on_cuda, "counts"), torch.cuda.Stream()
-    with torch.cuda.stream(stream):
-        for seed in range(batches):
-            layer(seed)
-    GPU.capturing[stream.key] = recorded = []
-    with pytest.raises(RuntimeError, match="or read in a CUDA graph"):
-        getattr(layer.hook, read)()
-    with torch.cuda.stream(torch.cuda.Stream()), pytest.raises(RuntimeError, match="CUDA graph"):
-        layer(batches)
-    assert not recorded
-    GPU.capturing.clear()
-    layer.check()
-
-
-def test_counts_are_not_read_on_a_stream_that_is_recorded(machine, on_cuda):
-    """The stream to which they belong would become a part of the recording."""
-    layer, stream = Layer(on_cuda, "counts"), machine.library.cuda.Stream(non_blocking=True)
-    layer(0)
-    with stream:
-        GPU.capturing[stream.key] = recorded = []
-        with pytest.raises(RuntimeError, match="or read in a CUDA graph"):
-            layer.hook.histogram()
-    assert not recorded
-    GPU.capturing.clear()
-    layer.check()
-
-
-@pytest.mark.parametrize("batches", [1, 3])  # for which there is pinned memory
-def test_layers_are_captured_while_another_thread_records(layer, batches):
-    """In CUDA's global mode, which is the default, the host may not ask how far the device is."""
-    other = torch.cuda.Stream()
-    for seed in range(3):
-        layer(seed)
-    for seed in range(3, 3 + batches):
-        GPU.capturing[other.key] = recorded = []
-        layer(seed)
-        GPU.capturing.clear()
-        assert not recorded
-    layer.check()
 
 
 # ---- the host's threads --------------------------------------------------------------------------
