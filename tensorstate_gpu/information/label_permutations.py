@@ -47,8 +47,8 @@ def permutation_test(
 
     All rows of an instance (a model input) keep one label, and so do all instances of a unit; see
     ``Run.labels()``. They depend on each other: if rows were permuted, almost everything would look
-    significant. For two labels with equally many rows, the
-    mutual information is the Jensen-Shannon divergence of their states.
+    significant. For two labels with equally many rows, the mutual information is the Jensen-Shannon
+    divergence of their states.
 
     Parameters
     ----------
