@@ -170,14 +170,14 @@ def _rests_of(table: GroupTable, whole: CountsOfCounts) -> tuple[CountsOfCounts,
     groups, states = len(table.places), len(table.total)
     most = int(table.total.max(initial=0)) + 1
     if groups * max(states, most) <= _SMALL:
-        return _few_rests(table, whole, most)
+        return _few_rests(table, most)
     return tuple(
         CountsOfCounts(*tally(table.total_without(group))) if len(places) else whole
         for group, places in enumerate(table.places)
     )
 
 
-def _few_rests(table: GroupTable, whole: CountsOfCounts, most: int) -> tuple[CountsOfCounts, ...]:
+def _few_rests(table: GroupTable, most: int) -> tuple[CountsOfCounts, ...]:
     """Return the same of few states, of which a label may have: of all groups in one call each.
 
     ``most``: more than the greatest count.
@@ -193,8 +193,7 @@ def _few_rests(table: GroupTable, whole: CountsOfCounts, most: int) -> tuple[Cou
     times = states[group, counts]
     ends = np.searchsorted(group, np.arange(groups + 1)).tolist()
     return tuple(
-        CountsOfCounts(counts[start:stop], times[start:stop]) if len(places) else whole
-        for (start, stop), places in zip(pairwise(ends), table.places, strict=True)
+        CountsOfCounts(counts[start:stop], times[start:stop]) for start, stop in pairwise(ends)
     )
 
 
