@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from .bits import add_distances_above, transpose
 from .compiling import kernel
-from .intrinsics import address_of
+from .intrinsics import address_of, keep
 from .kernel_types import Bytes, Int, Ints
 from .lanes import add_bits_1, add_bits_8
 from .threads import in_parallel
@@ -75,3 +75,4 @@ def _add_bits(rows: Bytes, counts: Ints, start: Int, stop: Int) -> None:
         for k in range(len(counts)):
             counts[k] += sums[k]
         sums[:] = 0
+    keep(sums)

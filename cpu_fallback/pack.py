@@ -15,7 +15,7 @@ from tensorstate_gpu._arrays.thresholds import FiringTest
 from tensorstate_gpu._process.num_threads import min_bytes_per_thread
 
 from .compiling import inlined, kernel
-from .intrinsics import address_of, load_byte, load_word, prefetch, store_byte, store_word
+from .intrinsics import address_of, keep, load_byte, load_word, prefetch, store_byte, store_word
 from .kernel_types import Bytes, Int, Ints, Key, Test
 from .lanes import (
     add_plane_1,
@@ -221,6 +221,7 @@ def pack_flat(
             store_bytes(row & mask, target, width, last)
             target += width
         state += 64
+    keep(words)
     pack_rows(address, numbers, test, packed, state, stop)
 
 
@@ -310,6 +311,7 @@ def pack_planes(
             used = min(width - 8 * word, 8)
             _store_columns(rows, row, used, target + 8 * word, width, count, last)
         state += count
+    keep(block)
 
 
 @kernel
