@@ -97,6 +97,8 @@ class EfficiencyMonitor(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._own.begin_training(pl_module, trainer.global_step)  # which a checkpoint has restored
+        # After a checkpoint of the end of an epoch, Lightning does not say that the next one begins.
+        self._own.begin_epoch(trainer.current_epoch)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._own.begin_epoch(trainer.current_epoch)

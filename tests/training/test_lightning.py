@@ -106,6 +106,22 @@ def test_a_training_that_is_resumed(kit, window, tmp_path):
     assert resumed.monitor.counts("net.0") == whole.monitor.counts("net.0")
 
 
+@pytest.mark.parametrize(
+    "when", [{"every_n_train_steps": 6}, {"save_on_train_epoch_end": True}, {}], ids=str
+)
+def test_counts_begin_anew_after_a_checkpoint_of_the_end_of_an_epoch(kit, when, tmp_path):
+    """Lightning resumes in the next epoch then, of which it does not tell that it begins."""
+    saving = kit.ModelCheckpoint(tmp_path, filename="{step}", save_top_k=-1, **when)
+    for epochs, at in ((1, None), (2, tmp_path / "step=6.ckpt")):
+        callback = kit.EfficiencyMonitor("net.0", every_n_steps=2)
+        trained = kit.trainer(
+            tmp_path, callback, saving, enable_checkpointing=True, max_epochs=epochs
+        )
+        loaders = kit.loader(), kit.loader(16)
+        trained.fit(kit.Net(), *loaders, ckpt_path=at, weights_only=True)
+        assert callback.monitor.counts("net.0").total == 3 * 8
+
+
 def test_a_callback_of_another_training(kit, tmp_path):
     """Its steps count from 0 again, whether it has another model or the same."""
     callback, model = kit.EfficiencyMonitor("net.0", every_n_steps=2), kit.Net()
