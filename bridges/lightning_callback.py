@@ -97,7 +97,7 @@ class EfficiencyMonitor(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._own.begin_training(pl_module, trainer.global_step)  # which a checkpoint has restored
-        # After a checkpoint of the end of an epoch, Lightning does not say that the next one begins.
+        # After a checkpoint of an epoch's end, Lightning does not say that the next epoch begins.
         self._own.begin_epoch(trainer.current_epoch)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
