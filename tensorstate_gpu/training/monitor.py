@@ -38,7 +38,8 @@ class StateMonitor(PhaseCounts):
     attach_to, exclude, method
         Which layers to capture, and where; as for build_efficiency_model.
     every_n_steps : int
-        Capture all forward passes of every so many optimizer steps, and of the first.
+        Capture all forward passes of every so many optimizer steps, and of the first. If numbers
+        of steps leave some out, of the first step after each multiple.
     states_per_step : int, optional
         Take at most so many states of each layer and step: those of whole inputs where they fit,
         else evenly spaced ones. None takes all.
@@ -231,6 +232,7 @@ class StateMonitor(PhaseCounts):
         return {
             "format": FORMAT,
             "global_step": self.global_step,
+            "previous_step": self._sampler.previous_step,
             "layers": sorted(self._layers),
             "firing": self._rule,
             "groups": self._groups or 0,
@@ -245,9 +247,9 @@ class StateMonitor(PhaseCounts):
         another firing rule or number of groups. The sampling and the window may differ: of more
         steps than fit, the last are kept.
         """
-        step, windows = loaded_state(state, self._layers, self._rule, self._groups, self._window)
+        loaded = loaded_state(state, self._layers, self._rule, self._groups, self._window)
         self._switch.drain()
-        self._sampler.load(step, windows)
+        self._sampler.load(*loaded)
         self._warnings.forget_failed_passes()
         self._follow()
 

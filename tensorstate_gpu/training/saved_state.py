@@ -27,16 +27,20 @@ def how_many(windows: Mapping[str, Sized]) -> int:
 
 def loaded_state(
     state: object, layers: Collection[str], rule: str, groups: int | None, window: int | None
-) -> tuple[int, dict[str, dict[str, CountsWindow]]]:
-    """Return the number of steps, and the counts, of a state or of several states of ranks.
+) -> tuple[int, int, dict[str, dict[str, CountsWindow]]]:
+    """Return the number of steps, that before, and the counts: of one state, or of several ranks'.
 
     Raises TypeError or ValueError unless they are of a monitor like this one; see check_state().
     """
     states: list[Any] = list(state) if isinstance(state, list | tuple) else [state]
     for each in states:
         check_state(each, layers, rule, groups)
-    saved = SavedPart(states[0] if len(states) == 1 else together(states))
-    return saved.integer("global_step"), loaded_windows(saved.part("counts"), window, groups)
+    own = states[0] if len(states) == 1 else together(states)
+    saved = SavedPart(own)
+    step = saved.integer("global_step")
+    # Earlier versions took each number for one more than that before.
+    previous = saved.integer("previous_step", least=-1) if "previous_step" in own else step - 1
+    return step, previous, loaded_windows(saved.part("counts"), window, groups)
 
 
 def loaded_windows(

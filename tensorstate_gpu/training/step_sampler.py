@@ -34,6 +34,7 @@ class StepSampler:
         self.in_training: Callable[[], bool] = lambda: True
         self.windows: dict[str, dict[str, CountsWindow]] = {}
         self.passes_seen = False  # since the step began
+        self.previous_step = -1  # the number before, which need not be smaller by one
         self._every, self._most = every_n_steps, states_per_step
         self._phases, self._window, self._groups = phases, window, groups
         self._pauses = 0
@@ -55,11 +56,21 @@ class StepSampler:
         phase = self.phase
         if self._pauses or not (self._forced or phase in self._phases):
             return False
-        return phase != TRAIN or self.step % self._every == 0
+        return phase != TRAIN or self._is_due()
+
+    def _is_due(self) -> bool:
+        """Return whether the step is the first at or after a multiple of ``every_n_steps``.
+
+        Numbers that grow by more than one, as with several optimizers, may never meet a multiple.
+        """
+        return self.step // self._every > self.previous_step // self._every
 
     def begin_step(self, number: int) -> None:
         """End the step, and begin another."""
         with self._lock:
+            # Steps that nobody has seen are none of this training, which begins late.
+            begins_late = self.step == 0 and not self._taken
+            self.previous_step = number - 1 if begins_late else self.step
             self.step = number
             self._taken.clear()
             self.passes_seen = False
@@ -126,10 +137,13 @@ class StepSampler:
             if phase in (None, TRAIN):
                 self._taken.clear()
 
-    def load(self, step: int, windows: dict[str, dict[str, CountsWindow]]) -> None:
+    def load(
+        self, step: int, previous_step: int, windows: dict[str, dict[str, CountsWindow]]
+    ) -> None:
         """Go on at the begin of a step, with these counts."""
         with self._lock:
             self.begin_step(step)
+            self.previous_step = previous_step
             self.windows = windows
 
     def window_of(self, phase: str, name: str) -> CountsWindow:

@@ -12,7 +12,7 @@ from tests.support.training_loops import network, train
 
 MISSING = object()
 WRONG = [MISSING, None, b"x", 1.5, torch.tensor([1.5]), torch.ones(1, 1, 2)]
-OPTIONAL = [("histograms",)]  # older states have none
+OPTIONAL = [("histograms",), ("previous_step",)]  # older states have none
 
 
 def places(state, place=()):
