@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support import cases, commands, side_by_side
 from tests.support.top_level_packages import (
@@ -17,6 +18,10 @@ from tests.support.top_level_packages import (
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell that is not interactive starts its background jobs so; some tests are about Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# The clock runs on while other programs use the processors.
+settings.register_profile("any time", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any time")
 
 
 def pytest_configure(config):

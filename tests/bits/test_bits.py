@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import tensorstate_gpu as ts
@@ -74,7 +74,6 @@ def test_distances_of_no_states():
 
 
 @given(packed_states(), st.data())
-@settings(deadline=None)
 def test_sets_of_states(drawn, data):
     packed, neurons = drawn
     found, counts, inverse = bits.unique(packed)
@@ -97,7 +96,6 @@ def test_sets_have_the_type_of_their_states(as_array):
 
 
 @given(packed_states(), st.data())
-@settings(deadline=None)
 def test_bit_by_bit(drawn, data):
     packed, neurons = drawn
     active = ts.decompress_states(packed, neurons)
@@ -116,7 +114,6 @@ def test_bit_by_bit(drawn, data):
 
 
 @given(packed_states(), st.data())
-@settings(deadline=None)
 def test_any_range_of_neurons(drawn, data):
     packed, neurons = drawn
     active = ts.decompress_states(packed, neurons)
@@ -126,7 +123,6 @@ def test_any_range_of_neurons(drawn, data):
 
 
 @given(packed_states(), st.data())
-@settings(deadline=None)
 def test_joined_ranges_are_the_states(drawn, data):
     packed, neurons = drawn
     inner = data.draw(st.sets(st.integers(1, neurons - 1), max_size=5)) if neurons > 1 else set()
@@ -144,7 +140,6 @@ def test_joining_leaves_out_other_bits(as_array):
 
 
 @given(packed_states())
-@settings(deadline=None)
 def test_popcount_by_neuron(drawn):
     packed, neurons = drawn
     found = ts.popcount(packed, axis=0)

@@ -189,7 +189,7 @@ def test_invalid_arguments(change, error, words):
         permutation_test(**({"states": [1, 2], "labels": [1, 2], "rng": 0} | change))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=30), st.integers(0, 9))
 def test_p_values_are_probabilities(states, seed):
     test = permutation_test(states, [state % 2 for state in states], seed, permutations=3)

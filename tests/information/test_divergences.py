@@ -59,7 +59,7 @@ def test_laws(pairs):
     assert kl_divergence(first, first) == 0
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.integers(0, 40), min_size=1), st.lists(st.integers(0, 40), min_size=1))
 def test_histograms_are_aligned_by_their_states(first, second):
     one, other = (

@@ -76,7 +76,6 @@ def test_a_coverage_of_almost_1_and_of_0(counts):
             assert entropy(counts, order, name, neurons=40) >= 0  # NaN is not
 
 
-@settings(deadline=None)
 @given(any_counts, st.sampled_from(ESTIMATORS))
 def test_never_nan_never_a_warning(counts, estimator):
     name, order = estimator
@@ -85,7 +84,6 @@ def test_never_nan_never_a_warning(counts, estimator):
     assert value >= 0  # NaN is not
 
 
-@settings(deadline=None)
 @given(any_counts, st.sampled_from(ESTIMATORS), st.randoms())
 def test_order_and_zeros_do_not_matter(counts, estimator, random):
     name, order = estimator
@@ -123,7 +121,7 @@ def test_state_counts_know_their_neurons():
 states = st.lists(st.integers(0, 30), min_size=1)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(states, states, st.sampled_from(ESTIMATORS))
 def test_merged_counts_are_those_of_all_rows(first, second, estimator):
     name, order = estimator

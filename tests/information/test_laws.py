@@ -28,7 +28,7 @@ def measures(packed, count):
 
 
 @given(packed_states(), st.integers(0, 2**32))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_the_order_of_rows_tells_nothing(drawn, seed):
     packed, count = states(drawn)
     mixed = np.random.default_rng(seed).permutation(packed)
@@ -38,7 +38,7 @@ def test_the_order_of_rows_tells_nothing(drawn, seed):
 
 
 @given(packed_states(), st.integers(0, 2**32))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_the_order_of_neurons_tells_nothing(drawn, seed):
     packed, count = states(drawn)
     order = np.random.default_rng(seed).permutation(count)
@@ -49,7 +49,7 @@ def test_the_order_of_neurons_tells_nothing(drawn, seed):
 
 
 @given(packed_states(), st.data())
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_parts_counted_and_merged_are_the_whole(drawn, data):
     packed, count = states(drawn)
     cut = data.draw(st.integers(0, len(packed)))
@@ -61,7 +61,7 @@ def test_parts_counted_and_merged_are_the_whole(drawn, data):
 
 
 @given(packed_states())
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_entropy_falls_with_its_order(drawn):
     packed, count = states(drawn)
     counts = ts.count_states(packed, count)
@@ -70,7 +70,7 @@ def test_entropy_falls_with_its_order(drawn):
 
 
 @given(packed_states(), st.data())
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_fewer_neurons_have_no_more_entropy(drawn, data):
     packed, count = states(drawn)
     start = data.draw(st.integers(0, count - 1))
@@ -84,7 +84,7 @@ def test_fewer_neurons_have_no_more_entropy(drawn, data):
 
 
 @given(packed_states(), st.integers(1, 4), st.integers(0, 2**32))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_states_tell_no_more_of_labels_than_there_is(drawn, labels, seed):
     packed, count = states(drawn)
     of_rows = np.random.default_rng(seed).integers(0, labels, len(packed))
@@ -98,7 +98,7 @@ def test_states_tell_no_more_of_labels_than_there_is(drawn, labels, seed):
 
 
 @given(packed_states())
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_a_neuron_that_repeats_another_adds_nothing(drawn):
     packed, count = states(drawn)
     twice = bits.concatenate_neurons([packed, bits.slice_neurons(packed, 0, 1)], [count, 1])

@@ -69,7 +69,7 @@ LABELS = {
 
 
 @pytest.mark.parametrize("where", ["memory", "store"])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(batches=BATCHES, neurons=st.integers(1, 20), kind=st.sampled_from(list(LABELS)))
 def test_whatever_was_captured_comes_back(where, tmp_path_factory, batches, neurons, kind):
     folder = tmp_path_factory.mktemp("export")

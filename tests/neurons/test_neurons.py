@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 
 import tensorstate_gpu as ts
 from tensorstate_gpu import neurons
@@ -56,7 +56,6 @@ def test_rates_and_sums(given_as, shape):
 
 
 @given(packed_states())
-@settings(deadline=None)
 def test_random_states(drawn):
     packed, count = drawn
     assume(len(packed))

@@ -142,14 +142,14 @@ def check_random_array(data):
 
 
 @given(st.data())
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_random_arrays(data):
     check_random_array(data)
 
 
 @pytest.mark.long
 @given(st.data())
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 def test_more_random_arrays(data):
     check_random_array(data)
 

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import tensorstate_gpu as ts
@@ -35,7 +35,6 @@ def assert_counts(counts, packed):
 
 
 @given(packed_states())
-@settings(deadline=None)
 def test_random_arrays(drawn):
     packed, neurons = drawn
     before = packed.copy()
@@ -53,7 +52,6 @@ def test_random_arrays(drawn):
 
 
 @given(packed_states(), st.data())
-@settings(deadline=None)
 def test_sorting_the_first_rows(drawn, data):
     packed, _ = drawn
     count = data.draw(st.integers(0, len(packed)))

@@ -27,7 +27,7 @@ def counts_by_chance(seed, neurons, rows):
     rows=st.lists(st.sampled_from([0, 1, 5, 300]), min_size=1, max_size=5),
     seed=st.integers(0, 2**32),
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_ranks_have_the_histogram_of_one_process(neurons, rows, seed):
     parts = [counts_by_chance(seed + rank, neurons, each) for rank, each in enumerate(rows)]
     whole = merge_all(parts, parts[0].neurons)

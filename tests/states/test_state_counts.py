@@ -8,7 +8,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import tensorstate_gpu as ts
@@ -18,7 +18,6 @@ counts_of_20_neurons = packed_states(neurons=20).map(lambda drawn: ts.count_stat
 
 
 @given(counts_of_20_neurons, counts_of_20_neurons, counts_of_20_neurons)
-@settings(deadline=None)
 def test_merging_is_associative_and_commutative(a, b, c):
     assert (a + b) + c == a + (b + c)
     assert a + b == b + a
@@ -165,7 +164,6 @@ def test_totals_close_to_the_largest():
 
 
 @given(st.lists(counts_of_20_neurons, min_size=1, max_size=9))
-@settings(deadline=None)
 def test_any_number_of_parts_is_merged_at_once(parts):
     assert ts.merge(parts) == ts.merge(iter(parts)) == sum(parts)
 

@@ -157,7 +157,6 @@ class StoreMachine(RuleBasedStateMachine):
 LONG = settings(
     max_examples=200,
     stateful_step_count=25,
-    deadline=None,
     suppress_health_check=list(HealthCheck),
 )
 TestStoreMachine = StoreMachine.TestCase
