@@ -63,6 +63,7 @@ class EfficiencyCallback(TrainerCallback):
     ) -> None:
         self._own = MonitorOfTrainer(attach_to, exclude, **options)
         self._evaluated: StateMonitor | None = None  # that of the last evaluation, until it is read
+        self._begins = True  # a training, whose first epoch may have been interrupted
         self._has_warned = False
 
     @property
@@ -100,11 +101,15 @@ class EfficiencyCallback(TrainerCallback):
         if state.global_step:
             self._go_on(args, state)
         self._own.begin_training(kwargs["model"], state.global_step)
+        self._begins = True
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self._own.begin_epoch(int(state.epoch or 0))
+        # Of data without a length, the trainer's epoch is known after the first step of it only.
+        number = int(state.epoch or 0) if self._begins else self._own.epoch + 1
+        self._begins = False
+        self._own.begin_epoch(number)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -34,6 +34,11 @@ class MonitorOfTrainer:
         """Whether the monitor is at a model now."""
         return self._model is not None
 
+    @property
+    def epoch(self) -> int:
+        """The number of the epoch; -1 before the first."""
+        return self._epoch
+
     def captures(self, phase: str) -> bool:
         """Return whether passes of a phase, "train" or "eval", are captured."""
         return phase in self._options.get("phases", (TRAIN, EVAL))

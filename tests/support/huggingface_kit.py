@@ -42,7 +42,7 @@ class Reporter(TrainerCallback):
         self.seen.append(dict(logs))
 
 
-def trainer(folder, *callbacks, first=(), model=None, data=DATA, **options):
+def trainer(folder, *callbacks, first=(), model=None, data=DATA, train_data=None, **options):
     defaults = {
         "num_train_epochs": 2,
         "per_device_train_batch_size": 8,
@@ -57,7 +57,11 @@ def trainer(folder, *callbacks, first=(), model=None, data=DATA, **options):
     arguments = transformers.TrainingArguments(str(folder), **{**defaults, **options})
     model = Net() if model is None else model
     made = transformers.Trainer(
-        model, arguments, train_dataset=data, eval_dataset=data[:16], callbacks=[*callbacks]
+        model,
+        arguments,
+        train_dataset=data if train_data is None else train_data,
+        eval_dataset=data[:16],
+        callbacks=[*callbacks],
     )
     for callback in first:
         callback.add_to(made)

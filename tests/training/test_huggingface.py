@@ -84,6 +84,20 @@ def test_a_training_that_is_resumed(kit, window, tmp_path):
     assert resumed.monitor.counts("hidden") == whole.monitor.counts("hidden")
 
 
+def test_epochs_of_data_without_a_length(kit, tmp_path):
+    """Of these, the trainer's number of the epoch is a share of all steps."""
+
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter(kit.DATA)
+
+    callback = kit.EfficiencyCallback("hidden", every_n_steps=2)
+    for steps, due in ((12, 3 * 8), (15, 2 * 8)):  # an epoch has six
+        trained = kit.trainer(tmp_path, first=[callback], train_data=Stream(), max_steps=steps)
+        trained.train()
+        assert callback.monitor.counts("hidden").total == due
+
+
 def test_a_training_that_is_resumed_elsewhere_and_on_other_ranks(kit, tmp_path):
     """The callback reads the checkpoint that it is told of, or says that it has no counts."""
     options = {"save_strategy": "steps", "save_steps": 5, "num_train_epochs": 1}
