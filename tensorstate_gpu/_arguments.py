@@ -6,6 +6,7 @@ import operator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 def real(value: Any, argument: str) -> float:
@@ -62,6 +63,23 @@ def positive_integer(value: Any, argument: str) -> int:
     return number
 
 
+def flag(value: Any, argument: str) -> bool:
+    """Return True or False. Raises TypeError for what only counts as one of them, such as "no"."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{argument} must be True or False, got {type(value).__name__}")
+    return bool(value)
+
+
+def listed(values: Any, argument: str, kind: str) -> list[Any]:
+    """Return what can be iterated as a list. ``kind``: of which things it should be one."""
+    try:
+        iterator = iter(values)
+    except TypeError:
+        got = type(values).__name__
+        raise TypeError(f"{argument} must be a list of {kind}, got {got}") from None
+    return list(iterator)
+
+
 def function(value: Any, argument: str) -> Any:
     """Return something callable, or None for none."""
     if value is not None and not callable(value):
@@ -79,6 +97,21 @@ def plain_numbers(array: Any, argument: str) -> Any:
     except RuntimeError as error:  # of torch, for tensors that are nested, sparse, or on "meta"
         kind = type(array).__name__
         raise TypeError(f"{argument} cannot be read as numbers, got {kind}: {error}") from error
+
+
+def host_array(values: Any, argument: str) -> NDArray[Any]:
+    """Return what holds numbers or texts as an array of NumPy, also a tensor on any device.
+
+    NumPy itself reads no tensor that requires a gradient, nor one of bfloat16.
+    """
+    values = unmasked(values, argument)
+    if hasattr(values, "tolist") and not isinstance(values, np.ndarray):
+        values = plain_numbers(values, argument)
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError) as error:  # such as lists of different lengths
+        kind = type(values).__name__
+        raise ValueError(f"{argument} must be an array, got {kind}: {error}") from error
 
 
 def unmasked(array: Any, argument: str) -> Any:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tensorstate_gpu import information
+from tensorstate_gpu._arguments import flag
 from tensorstate_gpu._html import html_table
 from tensorstate_gpu._layers.numbered_keys import Label
 from tensorstate_gpu._process.progress import ProgressCallback, complete
@@ -238,6 +239,7 @@ class RankRun(Mapping[str, RankLayer]):
 
         Its profiles do not know which neurons fire together.
         """
+        by_label = flag(by_label, "by_label")
         whole = report(self, accuracy, beta, include_out_of_step=include_out_of_step)
         tables = (
             LabelTable.of_ranks(layer)

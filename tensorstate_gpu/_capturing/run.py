@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from tensorstate_gpu._arguments import listed
 from tensorstate_gpu._arrays.frameworks import ranks_of
 from tensorstate_gpu._capturing.capture_point import CapturePoint, own_point
 from tensorstate_gpu._capturing.intake import empty_together
@@ -38,7 +39,7 @@ class Run(MeasuredNetwork[CapturePoint]):
         self._by_name: dict[str, CapturePoint] = {}
         if own_point(points) is not None:
             raise TypeError("points must be a list of CapturePoints, got one: Run([point])")
-        for given in points:
+        for given in listed(points, "points", "CapturePoints"):
             point = own_point(given)
             if point is None:
                 raise TypeError(f"points must be CapturePoints, got {type(given).__name__}")

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._arguments import unmasked
+from tensorstate_gpu._arguments import host_array
 from tensorstate_gpu._layers.batches import (
     Batch,
     Batches,
@@ -195,7 +195,7 @@ def _validated_index(index: Any, count: int) -> Any:
     """
     if isinstance(index, slice):
         return index
-    array = np.asarray(unmasked(index, "index"))
+    array = host_array(index, "index")
     if array.size == 0 and array.dtype.kind == "f":
         array = array.astype(np.int64)  # an empty list
     if array.dtype.kind not in "iub" or array.ndim > 1:

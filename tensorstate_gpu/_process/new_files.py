@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from tensorstate_gpu._arguments import flag
+
 
 def check_new(path: object, *, overwrite: bool = False) -> None:
     """Raise what new_file() would raise for a path, as far as it is known before work starts."""
@@ -91,7 +93,7 @@ def _local_path(path: Any) -> Path:
 def _target(path: Any, overwrite: bool) -> Path:
     """Return where a file is to be: not in the place of a link, if its file is replaced."""
     target = _local_path(path)
-    if overwrite:
+    if flag(overwrite, "overwrite"):
         target = Path(os.path.realpath(target))
     _raise_if_in_the_way(target, overwrite)
     _raise_if_unwritable(target)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._arguments import integer, positive_integer
+from tensorstate_gpu._arguments import integer, listed, positive_integer
 from tensorstate_gpu._arrays.frameworks import ranks_of
 from tensorstate_gpu._arrays.host_arrays import host_array
 from tensorstate_gpu._arrays.layout import row_bytes
@@ -246,7 +246,7 @@ def merge(parts: Iterable[StateCounts]) -> StateCounts:
     >>> merge(count_states(np.array([[k], [7]], np.uint8)) for k in range(3)).counts
     array([1, 1, 1, 3])
     """
-    every = list(parts)
+    every = listed(parts, "parts", "StateCounts")
     for part in every:
         if not isinstance(part, StateCounts):
             raise TypeError(f"parts must be StateCounts, got {type(part).__name__}")

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import cast
 
-from tensorstate_gpu._arguments import integer
+from tensorstate_gpu._arguments import integer, listed
 from tensorstate_gpu._arrays.array_types import AnyArray, ArrayLibrary, ArrayT
 from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._states.packed_arguments import check_neurons
@@ -87,7 +87,7 @@ def concatenate_neurons(parts: Sequence[ArrayT], neurons: Sequence[int]) -> Arra
     """
     if not isinstance(neurons, Iterable):
         raise TypeError(f"neurons must be a number for each part, got {neurons!r}")
-    parts, counts = list(parts), list(neurons)
+    parts, counts = listed(parts, "parts", "arrays"), listed(neurons, "neurons", "integers")
     if not parts or len(parts) != len(counts):
         raise ValueError(
             f"parts and neurons must be equally many, at least one, got {len(parts)} and "

@@ -104,7 +104,10 @@ def check_for_pairs(estimator: Estimator) -> None:
 
 
 def check_labels(by_label: Mapping[Any, object]) -> None:
-    """Raise ValueError if a label is NaN."""
+    """Raise TypeError for what is no dict by label, ValueError if a label is NaN."""
+    if not isinstance(by_label, Mapping):
+        kind = type(by_label).__name__
+        raise TypeError(f"by_label must be a dict of counts by label, got {kind}")
     if any(label != label for label in by_label):
         raise ValueError("a label of by_label is NaN, which is no class")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from tensorstate_gpu._arguments import share
+from tensorstate_gpu._arguments import flag, listed, share
 from tensorstate_gpu.information.efficiencies import aIQ, network_efficiency
 from tensorstate_gpu.information.estimated_measure import Estimate, function_of, with_interval
 from tensorstate_gpu.information.replicates import combined, difference_of_independent
@@ -127,7 +127,7 @@ def estimate_difference(
     one, other = parts
     if one.in_bits != other.in_bits:
         raise ValueError("first and second must both be in bits, or both be ratios")
-    if same_instances:
+    if flag(same_instances, "same_instances"):
         _check_same(parts, "first and second", "; same_instances=False is for independent samples")
         sample = one.sample
         replicates = combined([part.replicates for part in parts], (0.0, 0.0), _difference)
@@ -178,7 +178,7 @@ def _estimates(given: Iterable[Estimate], argument: str) -> list[Estimate]:
 
 def _known_estimates(given: Iterable[Estimate], argument: str) -> list[Estimate]:
     """Return estimates, at least one."""
-    parts = list(given)
+    parts = listed(given, argument, "Estimates")
     for part in parts:
         if not isinstance(part, Estimate):
             advice = ": its estimate() makes one" if hasattr(part, "estimate") else ""

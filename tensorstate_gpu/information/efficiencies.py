@@ -66,7 +66,7 @@ def efficiency(
         raise TypeError("the efficiency needs neurons=, which StateCounts knows")
     if getattr(counts, "neurons", None) is None and entropy(counts, 0) > size:
         raise ValueError(f"counts has more states than {size} neurons can have")
-    used = entropy(counts, alpha1, estimator, size)
+    used = entropy(counts, check_order(alpha1, "alpha1"), estimator, size)
     available: float = size
     if alpha2 is not None:
         available = entropy(counts, check_order(alpha2, "alpha2"), estimator, size)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tensorstate_gpu._arguments import flag, real
 from tensorstate_gpu._states.backends import cpu
 from tensorstate_gpu.neurons.samples import States, counts_of, sample_of
 
@@ -76,6 +77,7 @@ def correlations(
     array([[ 1., -1.],
            [-1.,  1.]])
     """
+    constant = real(constant, "constant")
     sample = sample_of(states, neurons)
     return correlations_of(sample.cofiring(), sample.total, constant)
 
@@ -162,6 +164,7 @@ def equivalent_neurons(
     >>> equivalent_neurons(states, neurons=4)
     [EquivalentNeurons(equal=(0, 1), opposite=(3,))]
     """
+    opposite, constant = flag(opposite, "opposite"), flag(constant, "constant")
     counts = counts_of(states, neurons)
     bitmaps = cpu().transpose(counts.packed)[: counts.neurons]
     every = cpu().transpose(np.ones((len(counts), 1), np.uint8))[0]  # of a neuron that always fires

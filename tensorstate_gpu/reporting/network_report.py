@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tensorstate_gpu import information
-from tensorstate_gpu._arguments import real, share
+from tensorstate_gpu._arguments import flag, real, share
 from tensorstate_gpu._process.progress import ProgressCallback, readings, running_total
 from tensorstate_gpu.errors import NoCapturePoints
 from tensorstate_gpu.information import Estimate
@@ -77,6 +77,8 @@ def report(
     if not points:
         advice = _ADVICE if points is None else ""
         raise NoCapturePoints(f"{type(model).__name__} has no capture points to report{advice}")
+    by_label, divergences = flag(by_label, "by_label"), flag(divergences, "divergences")
+    include_out_of_step = flag(include_out_of_step, "include_out_of_step")
     checked_accuracy(accuracy, beta)  # before layers are measured, which may take minutes
     labels = by_label or divergences
     states = 0 if progress is None else sum(point.state_count for point in points)

@@ -175,12 +175,14 @@ class Report:
         ImportError
             If jinja2, altair or vl-convert-python is not installed.
         TypeError
-            If ``origin`` is no mapping, or ``training`` none of steps to scalars.
+            If ``title`` is no str, ``origin`` no mapping, or ``training`` none of steps to scalars.
         ValueError
             If the file exists, without ``overwrite=True``.
         OSError
             If it cannot be written. Nothing new is left then.
         """
+        if not isinstance(title, str):
+            raise TypeError(f"title must be a str, got {type(title).__name__}")
         if not isinstance(origin, Mapping | None):
             kind = type(origin).__name__
             raise TypeError(f"origin must be a mapping of names to texts, got {kind}")

@@ -106,6 +106,8 @@ _OF_DIVERGENCES = ("divergence", "null", "p_value")
 
 def divergence_columns(found: ClassDivergences) -> Columns:
     """A row for each two classes, in either order."""
+    if not isinstance(found, ClassDivergences):
+        raise TypeError(f"found must be ClassDivergences, got {type(found).__name__}")
     names = found.labels.tolist()
     places = np.nonzero(~np.eye(len(names), dtype=bool))
     ones, others = ([names[place] for place in each] for each in places)

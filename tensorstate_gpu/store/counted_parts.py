@@ -10,7 +10,7 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._arguments import function, integer, positive_integer
+from tensorstate_gpu._arguments import function, integer, listed, positive_integer
 from tensorstate_gpu._arrays.array_types import DLPackArray
 from tensorstate_gpu._arrays.dlpack import CPU
 from tensorstate_gpu._layers.counters import count_chunks
@@ -223,6 +223,8 @@ def _described(
     states: StoredRows | DLPackArray, neurons: int | None, name: str | None
 ) -> tuple[int, int, str]:
     """Return the rows, the neurons, and a text that tells these states from others."""
+    if not isinstance(name, str | None):
+        raise TypeError(f"name must be a str, got {type(name).__name__}")
     if isinstance(states, StoredRows):
         if neurons not in (None, states.neurons):
             raise ValueError(f"{states.name} has {states.neurons} neurons, not {neurons}")
@@ -248,7 +250,7 @@ def _opened(paths: Iterable[Path]) -> list[KeptCounts]:
     if isinstance(paths, str):
         raise TypeError("paths must be a list of paths, got a str")
     kept: list[KeptCounts] = []
-    for path in paths:
+    for path in listed(paths, "paths", "paths"):
         found = find_counts(path)
         kept += find_ranges(path) if found is None else [found]
     if not kept:

@@ -10,6 +10,7 @@ import google_crc32c
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from tensorstate_gpu._arguments import integer
 from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.batches import Batch, Batches
 from tensorstate_gpu._layers.counts_accumulator import rows_not_kept
@@ -157,6 +158,8 @@ class StoredRows(LayerStates):
 
     def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[Rows]:
         """Return an iterator over the packed rows [start, stop), by default all, in chunks."""
+        start = integer(start, "start")
+        stop = None if stop is None else integer(stop, "stop")
         if (start, stop) == (0, None):
             return super().chunks()
         self._require_rows()

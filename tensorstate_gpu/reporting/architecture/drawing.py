@@ -8,6 +8,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import cast
 
+from tensorstate_gpu._arguments import positive_integer
 from tensorstate_gpu._arrays.frameworks import graphs_of
 from tensorstate_gpu._process.new_files import check_new, new_file
 from tensorstate_gpu.reporting.architecture.colours import (
@@ -54,6 +55,7 @@ class Drawing:
         if file_format not in _FORMATS:
             raise ValueError(f"path must end in .svg, .png or .pdf, got {fspath(path)!r}")
         check_new(path, overwrite=overwrite)
+        dpi = positive_integer(dpi, "dpi")
         picture = drawn(self.source, file_format, dpi)
         with new_file(path, overwrite=overwrite) as file:
             file.write(picture)

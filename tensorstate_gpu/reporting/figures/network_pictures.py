@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tensorstate_gpu._arguments import host_array
 from tensorstate_gpu.reporting.figures.canvas import name_both_axes, new_axes
 from tensorstate_gpu.reporting.text import with_noun
 
@@ -24,7 +25,7 @@ def plot_weights(weights: ArrayLike, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     weights : array, (neurons, height, width)
-        For one channel of the input: ``layer.weight[:, 0].detach()`` in PyTorch,
+        For one channel of the input: ``layer.weight[:, 0]`` in PyTorch,
         ``layer.kernel[:, :, 0].numpy().transpose(2, 0, 1)`` in Keras.
 
     Raises
@@ -122,8 +123,8 @@ def plot_confusion_matrix(labels: ArrayLike, predicted: ArrayLike, ax: Axes | No
 
 def _pictures(given: ArrayLike, name: str) -> NDArray[np.float64]:
     try:
-        pictures = np.asarray(given, np.float64)
-    except ValueError as error:
+        pictures = host_array(given, name).astype(np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
         kind = type(given).__name__
         raise ValueError(f"{name} must be an array of numbers, got {kind}: {error}") from error
     if pictures.ndim != 3 or not pictures.size:
@@ -138,7 +139,7 @@ def _pictures(given: ArrayLike, name: str) -> NDArray[np.float64]:
 def _labels(
     labels: ArrayLike, predicted: ArrayLike
 ) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
-    true, found = np.asarray(labels), np.asarray(predicted)
+    true, found = host_array(labels, "labels"), host_array(predicted, "predicted")
     if true.ndim != 1 or true.shape != found.shape:
         raise ValueError(
             f"labels and predicted must be two arrays (inputs,), got {true.shape} and {found.shape}"

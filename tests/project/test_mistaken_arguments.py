@@ -1,0 +1,151 @@
+"""Mistakes that anyone makes: the error comes at once, and says which argument it is about."""
+
+import numpy as np
+import pytest
+import torch
+
+import tensorstate_gpu as ts
+from tensorstate_gpu import bits, information, neurons, reporting
+
+ROWS = np.array([[3], [0], [3], [1]], np.uint8)
+GROUPS = np.array([[4, 2, 1], [3, 2, 2]])
+
+
+@pytest.fixture
+def run():
+    point = ts.CapturePoint("relu")
+    point.declare(neurons=2)
+    point.append(ROWS, instances=4, labels=[0, 0, 1, 1])
+    return ts.Run([point])
+
+
+@pytest.fixture
+def stored(tmp_path):
+    with ts.Store(tmp_path / "run.zarr", "x") as store:
+        point = ts.CapturePoint("relu", store)
+        point.declare(neurons=2)
+        point.append(ROWS, instances=4)
+    return ts.Store(tmp_path / "run.zarr")["relu"]
+
+
+# ---- yes or no ---------------------------------------------------------------------------------
+
+NEITHER = ["no", None, 1, np.array([0, 1]), torch.ones(2)]
+
+
+@pytest.mark.parametrize("given", NEITHER, ids=lambda given: type(given).__name__)
+@pytest.mark.parametrize("name", ["by_label", "divergences", "include_out_of_step"])
+def test_a_report_is_told_yes_or_no(name, given, run):
+    with pytest.raises(
+        TypeError, match=f"{name} must be True or False, got {type(given).__name__}"
+    ):
+        run.report(**{name: given})
+
+
+@pytest.mark.parametrize("given", NEITHER, ids=lambda given: type(given).__name__)
+def test_other_functions_are_told_yes_or_no(given, run, tmp_path):
+    estimate = information.estimate(GROUPS)
+    with pytest.raises(TypeError, match="same_instances must be True or False"):
+        information.estimate_difference(estimate, estimate, same_instances=given)
+    for name in ("opposite", "constant"):
+        with pytest.raises(TypeError, match=f"{name} must be True or False"):
+            neurons.equivalent_neurons(ROWS, 2, **{name: given})
+    with pytest.raises(TypeError, match="overwrite must be True or False"):
+        run.report().to_html(tmp_path / "page.html", overwrite=given)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_numpys_own_booleans_are_yes_and_no(run):
+    assert run.report(by_label=np.True_).by_label
+    assert not run.report(by_label=np.False_).by_label
+
+
+# ---- one thing where a list of them is needed --------------------------------------------------
+
+
+def test_one_thing_instead_of_a_list(tmp_path):
+    counts = ts.count_states(ROWS, 2)
+    with pytest.raises(TypeError, match="parts must be a list of StateCounts, got StateCounts"):
+        ts.merge(counts)
+    with pytest.raises(TypeError, match=r"paths must be a list of paths, got \w*Path"):
+        ts.merge_counts(tmp_path)
+    with pytest.raises(TypeError, match="points must be a list of CapturePoints, got int"):
+        ts.Run(3)
+    with pytest.raises(TypeError, match="parts must be a list of arrays, got NoneType"):
+        bits.concatenate_neurons(None, [2])
+    with pytest.raises(TypeError, match="efficiencies must be a list of Estimates, got Estimate"):
+        information.estimate_network_efficiency(information.estimate(GROUPS, "efficiency", 2))
+
+
+def test_counts_that_are_not_by_label():
+    for given in (GROUPS, [GROUPS], None):
+        with pytest.raises(TypeError, match="by_label must be a dict"):
+            information.estimate_mutual_information(given)
+
+
+# ---- tensors -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_pictures_of_weights_that_learn(dtype):
+    weight = torch.nn.Conv2d(1, 4, 3, dtype=dtype).weight
+    for draw in (reporting.plot_weights, reporting.plot_outputs):
+        of_parameter = draw(weight[:, 0]).images[0].get_array()
+        of_array = draw(weight[:, 0].detach().float().numpy()).images[0].get_array()
+        np.testing.assert_array_equal(of_parameter, of_array)
+
+
+def test_labels_that_are_no_array():
+    with pytest.raises(ValueError, match="predicted must be an array, got list"):
+        reporting.plot_confusion_matrix([0, 1], [[0], [0, 1]])
+    with pytest.raises(TypeError, match="labels is a masked array"):
+        reporting.plot_confusion_matrix(np.ma.masked_array([0, 1], [0, 1]), [0, 1])
+
+
+def test_inputs_chosen_by_tensors(run, stored):
+    for layer in (run["relu"], stored):
+        assert layer.histogram(torch.tensor([0, 2])).total == 2
+        assert layer.histogram(torch.tensor([True, False, False, True])).total == 2
+        for wrong in (torch.ones(2, requires_grad=True), torch.ones(2, device="meta")):
+            with pytest.raises(TypeError, match="index"):
+                layer.histogram(wrong)
+
+
+# ---- other kinds -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("given", ["abc", None, 1j, [1.0], torch.ones(2)])
+def test_correlations_of_constant_neurons_are_a_number(given):
+    with pytest.raises(TypeError, match="constant"):
+        neurons.correlations(ROWS, 2, constant=given)
+
+
+@pytest.mark.parametrize("given", [5, 2.5, ["a"], object()])
+def test_the_name_of_counted_rows_is_a_text(given, tmp_path):
+    with pytest.raises(TypeError, match=f"name must be a str, got {type(given).__name__}"):
+        ts.count_part(ROWS, 0, 2, tmp_path / "part", name=given)
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("given", [1.5, "1", np.array([0, 1]), torch.ones(2)])
+def test_chunks_from_where_and_to_where(given, stored):
+    with pytest.raises(TypeError, match="start"):
+        stored.chunks(given)
+    with pytest.raises(TypeError, match="stop"):
+        stored.chunks(0, given)
+
+
+def test_divergences_of_something_else():
+    for given in (None, GROUPS, {"labels": 1}):
+        with pytest.raises(TypeError, match="found must be ClassDivergences"):
+            reporting.divergences_to_pandas(given)
+
+
+def test_the_first_order_of_an_efficiency():
+    with pytest.raises(ValueError, match="alpha1 must be from 0"):
+        ts.count_states(ROWS, 2).efficiency(-1)
+
+
+def test_the_title_of_a_page_is_a_text(run, tmp_path):
+    with pytest.raises(TypeError, match="title must be a str, got int"):
+        run.report().to_html(tmp_path / "page.html", title=5)
