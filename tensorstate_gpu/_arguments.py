@@ -6,7 +6,6 @@ import operator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 
 def real(value: Any, argument: str) -> float:
@@ -97,21 +96,6 @@ def plain_numbers(array: Any, argument: str) -> Any:
     except RuntimeError as error:  # of torch, for tensors that are nested, sparse, or on "meta"
         kind = type(array).__name__
         raise TypeError(f"{argument} cannot be read as numbers, got {kind}: {error}") from error
-
-
-def host_array(values: Any, argument: str) -> NDArray[Any]:
-    """Return what holds numbers or texts as an array of NumPy, also a tensor on any device.
-
-    NumPy itself reads no tensor that requires a gradient, nor one of bfloat16.
-    """
-    values = unmasked(values, argument)
-    if hasattr(values, "tolist") and not isinstance(values, np.ndarray):
-        values = plain_numbers(values, argument)
-    try:
-        return np.asarray(values)
-    except (TypeError, ValueError) as error:  # such as lists of different lengths
-        kind = type(values).__name__
-        raise ValueError(f"{argument} must be an array, got {kind}: {error}") from error
 
 
 def unmasked(array: Any, argument: str) -> Any:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._arguments import host_array
+from tensorstate_gpu._arrays.host_arrays import host_array
 from tensorstate_gpu._layers.batches import (
     Batch,
     Batches,

@@ -96,7 +96,7 @@ def test_pictures_of_weights_that_learn(dtype):
 
 
 def test_labels_that_are_no_array():
-    with pytest.raises(ValueError, match="predicted must be an array, got list"):
+    with pytest.raises(TypeError, match="predicted cannot be read as an array, got list"):
         reporting.plot_confusion_matrix([0, 1], [[0], [0, 1]])
     with pytest.raises(TypeError, match="labels is a masked array"):
         reporting.plot_confusion_matrix(np.ma.masked_array([0, 1], [0, 1]), [0, 1])

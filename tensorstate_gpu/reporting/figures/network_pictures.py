@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tensorstate_gpu._arguments import host_array
+from tensorstate_gpu._arrays.frameworks import is_torch_tensor
+from tensorstate_gpu._arrays.host_arrays import host_array
 from tensorstate_gpu.reporting.figures.canvas import name_both_axes, new_axes
 from tensorstate_gpu.reporting.text import with_noun
 
@@ -121,7 +122,9 @@ def plot_confusion_matrix(labels: ArrayLike, predicted: ArrayLike, ax: Axes | No
     return ax
 
 
-def _pictures(given: ArrayLike, name: str) -> NDArray[np.float64]:
+def _pictures(given: Any, name: str) -> NDArray[np.float64]:
+    if is_torch_tensor(given):
+        given = given.detach().double()  # NumPy reads neither a bfloat16 nor what has a gradient
     try:
         pictures = host_array(given, name).astype(np.float64)
     except (TypeError, ValueError, OverflowError) as error:
