@@ -253,9 +253,12 @@ class StateCaptureHook(PassPoint):
 
     def receive_nothing(self) -> None:
         """Note that the layer passed no tensor: it is skipped, and a warning says so."""
+        self._skip()
+
+    def _skip(self, cause: str = "") -> None:
         self._was_skipped = True
         if self._passes is not None:
-            self._passes.warn_of(warn_of_skipped, self.name)
+            self._passes.warn_of(warn_of_skipped, self.name, cause)
 
     def _new_of_call(self, name: str) -> Self:
         # A plain one: a class of the user's may be made from other arguments.

@@ -44,7 +44,7 @@ class TensorPoint(CapturePoint):
     _layout: Layout | None = None  # of the first tensor
     _ndim = 0  # of the last tensor
     _is_inferred = False  # the axis, in passes of some kind: it may be another one in later passes
-    _width = 0  # neurons of the last batch with such an axis
+    _width = -1  # neurons of the last batch with such an axis
     may_be_slice = False  # of a tensor parallel model, without a sign of how it is spread
     _plans: BatchPlans | None = None  # None: each batch is looked at
 
@@ -105,8 +105,12 @@ class TensorPoint(CapturePoint):
         if planned is None:
             if type(tensor) is not torch.Tensor:  # most are plain ones: no call for those
                 tensor, layout = local_part(given)
-            if not tensor.ndim and self._axis_of(given, traced).of_one_neuron:
-                tensor = tensor.unsqueeze(0)  # of a batch of one input, squeeze() left no axis
+            if not tensor.ndim:
+                if self._axis_of(given, traced).of_one_neuron:
+                    tensor = tensor.unsqueeze(0)  # of a batch of one input, squeeze() left no axis
+                elif self._passes is not None:  # as the criterion of a model that returns its loss
+                    self._skip("a number without axes")
+                    return False
             check_dense(tensor, self.name)
             if tensor.is_neg():
                 tensor = given = tensor.resolve_neg()
@@ -269,6 +273,10 @@ class TensorPoint(CapturePoint):
             self._passes.warn_of(warn_of_unmasked, self.name, cause)
         return None
 
+    def _skip(self, cause: str) -> None:
+        """Note a call that passes nothing to capture, and warn once."""
+        raise NotImplementedError
+
     def _note_layout(self, layout: Layout | None, tensor: torch.Tensor, found: FoundAxis) -> None:
         """Note how the first tensor is spread over ranks, and that others are as well.
 
@@ -331,7 +339,7 @@ class TensorPoint(CapturePoint):
         ``before``: neurons of earlier ones, if there are any.
         """
         assert self._passes is not None
-        if not found.moved and (found.origin == RULE or before in (None, neurons)):
+        if neurons and not found.moved and (found.origin == RULE or before in (None, neurons)):
             self._width = neurons
             return False
         cause = f"{neurons} neurons along axis {found.axis} ({found.origin})"

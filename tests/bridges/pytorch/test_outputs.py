@@ -85,11 +85,51 @@ def test_an_output_without_a_tensor_is_skipped(value):
     assert hooks_of(model) == []
 
 
-def test_a_0d_output_is_a_value_error():
-    model = nn.Sequential(Returns(torch.sum))
-    with ts.capture(model, "0") as run, pytest.raises(ValueError, match="0-d"):
-        model(images(2, 3))
-    assert run["0_post_states"].neurons is None
+class WithLoss(nn.Module):
+    """As models are written that return their loss: the criterion is one of their layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.criterion = nn.Linear(3, 4), nn.CrossEntropyLoss()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.criterion(self.fc(x), torch.arange(len(x)) % 4)
+
+
+@pytest.mark.parametrize("backend", [None, "eager"])
+def test_a_0d_output_is_skipped(backend):
+    model = WithLoss()
+    called = model if backend is None else torch.compile(model, backend=backend)
+    with (
+        ts.capture(model, "*") as run,
+        pytest.warns(ts.errors.SkippedLayersWarning, match=r"criterion_post_states \(a number"),
+    ):
+        assert called(images(9, 3)).ndim == 0
+    assert (run["fc_post_states"].neurons, run["fc_post_states"].state_count) == (4, 9)
+    with pytest.raises(ts.errors.NothingCaptured, match="exclude="):
+        run["criterion_post_states"].entropy()
+
+
+def test_a_0d_output_is_a_value_error_for_a_hook_attached_by_hand():
+    layer, hook = Returns(torch.sum), ts.StateCaptureHook("sum")
+    hook.attach(layer)
+    with pytest.raises(ValueError, match="0-d"):
+        layer(images(2, 3))
+    hook.detach()
+    assert hook.neurons is None
+
+
+@pytest.mark.parametrize("backend", [None, "eager"])
+def test_a_pass_without_any_neurons_is_left_out(backend):
+    """As of the edges of a graph that has none: (2, 0)."""
+    torch._dynamo.reset()
+    model = nn.Sequential(nn.Linear(3, 4), Returns(lambda x: x[:, : int(len(x) > 2)]))
+    called = model if backend is None else torch.compile(model, backend=backend)
+    with ts.capture(model, "1") as run:
+        with pytest.warns(ts.errors.GuessedAxisWarning, match="1_post_states.*0 neurons"):
+            called(images(2, 3))
+        called(images(9, 3))
+    assert (run["1_post_states"].neurons, run["1_post_states"].state_count) == (1, 9)
 
 
 def test_the_loss_of_a_published_output_is_not_captured():
