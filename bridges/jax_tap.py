@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,7 +89,7 @@ def tap(
     axis = -1 if given is None else given
     if index is None:
         return record_in_graph(x, point, axis, threshold, origin)
-    return record_in_graph(x, point, axis, threshold, origin, LayersOf(run, name), index)
+    return record_in_graph(x, point, axis, threshold, origin, LayersOf(run, name).point, index)
 
 
 def _checked(x: Any, name: object, run: object) -> Any:
@@ -134,13 +135,14 @@ def record_in_graph(
     axis: int,
     threshold: Any = None,
     axis_origin: str | None = None,
-    layers: LayersOf | None = None,
-    index: Any = 0,
+    point_of: Callable[[int], CapturePoint] | None = None,
+    index: Any = None,
 ) -> Any:
     """Return ``x``, and have its packed states recorded each time the graph is executed.
 
     ``threshold``: by default that of the capture point. ``x`` of one axis is a single instance.
-    ``layers``: whose layer number ``index`` this is; by default all rows are those of ``point``.
+    ``point_of``: whose rows these are, by the ``index`` (0 by default); by default those of
+    ``point``. It is asked whenever the graph is executed.
     """
     if point.firing is not None:
         raise TypeError(
@@ -151,17 +153,20 @@ def record_in_graph(
     axis %= states.ndim
     neurons, instances = states.shape[axis], 1 if axis == 0 else states.shape[0]
     sizes, axis_of_x = spatial_shape(states.shape, axis), axis % x.ndim
-    point.intake.check_neurons(neurons)
+    if point_of is None or index is not None:  # else another point may be asked for
+        point.intake.check_neurons(neurons)
 
     def record(batch: tuple[int, ...], packed: NDArray[np.uint8], index: Any = 0) -> None:
         batches = packed.reshape(math.prod(batch), *packed.shape[len(batch) :])
-        for rows, layer in zip(batches, np.broadcast_to(index, batch).flat, strict=True):
-            to = point if layers is None else layers.point(int(layer))
+        numbers = [int(number) for number in np.broadcast_to(index, batch).flat]
+        points = {each: point if point_of is None else point_of(each) for each in numbers}
+        for rows, number in zip(batches, numbers, strict=True):
+            to = points[number]
             to.record(rows, neurons, axis_of_x, instances, axis_origin, spatial_shape=sizes)
 
     if is_tracer(packed):
         _raise_where_order_is_lost(point)
-    done = call_host(record, packed, *(() if layers is None else (jnp.asarray(index, jnp.int32),)))
+    done = call_host(record, packed, *(() if index is None else (jnp.asarray(index, jnp.int32),)))
     return tie_to(x, done) if is_tracer(done) else x
 
 

@@ -9,10 +9,10 @@ except ImportError as error:
     raise ImportError("Keras layers need keras: pip install keras tensorflow") from error
 from keras.src.models import functional
 
-from .backends import first_tensor
 from .layers import Probe, StateCapture
 from .passes import ModelPasses
 from .points import KerasPoint
+from .tensors import first_tensor
 
 Probes = dict[int, dict[str, Probe]]
 
@@ -70,8 +70,7 @@ class EfficiencyModel(Functional):
     def __init__(self, inputs: Any, outputs: Any, name: str | None = None, **kwargs: Any) -> None:
         names = kwargs.pop("efficiency_layers", None)
         super().__init__(inputs, outputs, name=name, **kwargs)
-        captures = (layer for layer in functional_layers(self) if isinstance(layer, StateCapture))
-        points = {layer.point.name: layer.point for layer in captures}
+        points = self.points_of_layers
         if names is None or names:
             self.efficiency_layers = [points[name] for name in names or points]
 
@@ -82,8 +81,16 @@ class EfficiencyModel(Functional):
         return self.model_passes.around(self, super().call, (inputs,), kwargs)
 
     def get_config(self) -> dict[str, Any]:
-        names = [point.name for point in getattr(self, "efficiency_layers", ())]
+        found = [point.name for point in getattr(self, "efficiency_layers", ())]
+        # Those of calls that passes have shown are not in the graph.
+        names = [name for name in found if name in self.points_of_layers]
         return {**super().get_config(), "efficiency_layers": names}
+
+    @property
+    def points_of_layers(self) -> dict[str, KerasPoint]:
+        """The capture points of its capture layers, by name."""
+        captures = (layer for layer in functional_layers(self) if isinstance(layer, StateCapture))
+        return {layer.point.name: layer.point for layer in captures}
 
 
 # HDF5 files contain the name without the package.

@@ -17,18 +17,12 @@ from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, 
 from tensorstate_gpu._layers.layer_states import LayerStates
 from tensorstate_gpu.errors import NotCapturable
 
-from .backends import (
-    capture_tensor,
-    first_tensor,
-    in_symbolic_call,
-    is_uncounted,
-    number_of_this_call,
-    supports_jit,
-    unsupported_reason,
-)
+from .backends import capture_tensor, supports_jit
 from .host_calls import tell_host
 from .masks import own_mask
 from .points import KerasPoint
+from .tensors import first_tensor, unsupported_reason
+from .this_call import in_symbolic_call, is_uncounted, number_of_this_call
 from .training_mode import check_available, takes_call
 
 # The attributes that a StateCapture layer forwards to its capture point: everything that reads

@@ -132,7 +132,9 @@ def attach(
     A subclassed model cannot be rebuilt. Its chosen layers' calls are wrapped in place.
     """
     if not is_functional(model):
-        return model, attach_in_place(model, chosen, method, options, existing)
+        points = attach_in_place(model, chosen, method, options, existing)
+        _list_new_points(model, points)
+        return model, points
     probes = _probes(model, chosen, method, options, existing, inside=False)
     try:
         missing = set(probes) - {id(layer) for layer in (model, *functional_layers(model))}
@@ -150,6 +152,7 @@ def attach(
     new_model.model_passes = _passes_of(model) or ModelPasses(options)
     for point in points:
         point.belong_to(new_model.model_passes)
+    _list_new_points(new_model, new_model.points_of_layers.values())
     _copy_compile_config(new_model, model)
     return new_model, points
 
@@ -174,6 +177,22 @@ def attach_in_place(
         count_passes(model, ModelPasses(options), points, retrace_users)
     retrace_users()
     return points
+
+
+def _list_new_points(model: Any, points: Iterable[KerasPoint]) -> None:
+    """Add points that passes show to ``efficiency_layers``, which Keras keeps as a list of its own.
+
+    ``points``: those from which such points come.
+    """
+    reference = weakref.ref(model)
+
+    def insert(point: CapturePoint, before: CapturePoint) -> None:
+        layers = getattr(reference(), "efficiency_layers", [])
+        if before in layers:
+            layers.insert(layers.index(before) + 1, point)
+
+    for point in points:
+        point.new_point_listeners.append(insert)
 
 
 def attach_switched(

@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._capturing.options import CaptureOptions
+from tensorstate_gpu._capturing.pass_log import PassLog
 from tensorstate_gpu._capturing.pass_notes import Mask, validated_mask
 from tensorstate_gpu._capturing.pass_times import PassTimes
 
-from .backends import axes_of, first_tensor, in_symbolic_call, is_uncounted
 from .host_calls import tell_of_call
 from .input_order import is_shuffled
+from .tensors import axes_of, first_tensor
+from .this_call import in_symbolic_call, is_uncounted
 from .training_mode import is_training_pass, takes_call
 
 
@@ -23,6 +25,16 @@ class Symbol(Protocol):
     """A symbolic tensor of Keras."""
 
     name: str
+
+
+class LayerPasses(PassLog):
+    """In how many passes of a model a layer ran."""
+
+    def of_later_call(self) -> "LayerPasses":
+        """Return the log of another call of the layer, in which it has not run yet."""
+        log = LayerPasses(self._times)
+        log._begun_before, log._left_out = self._begun_before, self._left_out
+        return log
 
 
 class ModelPasses:

@@ -1,14 +1,12 @@
 """Keras 3: KerasPoint, a capture point that receives batches from the backends of Keras."""
 
 from collections.abc import Callable, Sequence, Sized
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._capturing.capture_point import CapturePoint
-from tensorstate_gpu._capturing.pass_log import PassLog
 from tensorstate_gpu._capturing.pass_notes import NO_NOTES, Mask, PassNotes
 from tensorstate_gpu._capturing.sampling import sampled
 from tensorstate_gpu._layers.batches import Batches, divided, unassigned
@@ -20,18 +18,16 @@ from tensorstate_gpu.errors import (
     warn_user,
 )
 
+from .called_points import CalledPoint
 from .input_order import is_shuffled
 from .masks import kept_rows
-from .passes import ModelPasses
 
 
-class KerasPoint(CapturePoint):
+class KerasPoint(CalledPoint):
     """A capture point that receives batches from Keras until it is detached."""
 
-    model_passes: ModelPasses | None = None  # of the model that it captures
     counts_positions = False  # whether axis 1 is known to count those of a mask
     has_other_axis_0 = False  # whether it is known not to count inputs
-    _pass_log: PassLog | None = None
     _unwrap: tuple[Callable[[], None], ...] = ()
     lengths_of_symbols: set[int | None] | None = None  # along axis 0, while they are noted
     states_per_pass: int | None = None  # the most that are captured; None for all
@@ -41,11 +37,6 @@ class KerasPoint(CapturePoint):
     _told_of_mask = False
     _neurons: int | None = None  # of its first batch
     _told_of_neurons = False
-
-    def belong_to(self, passes: ModelPasses) -> None:
-        """Count in which passes of a model the layer runs, and take their masks."""
-        self.model_passes = passes
-        self._pass_log = self.intake.log.pass_source = PassLog(passes.times)
 
     def detach_with(self, unwrap: Callable[[], None]) -> None:
         """Add a function that detach() calls: it unwraps calls of a layer, or of the model."""
@@ -59,6 +50,19 @@ class KerasPoint(CapturePoint):
         all_of_them, self._unwrap = self._unwrap, ()
         for unwrap in all_of_them:
             unwrap()
+
+    def of_next_call(self, place: object) -> Self:
+        point = super().of_next_call(place)
+        if point is not self:  # the mask was told before
+            point._own_mask, self._own_mask = self._own_mask, None
+        return point
+
+    def _new_of_call(self, name: str) -> Self:
+        point = super()._new_of_call(name)
+        point.counts_positions = self.counts_positions
+        point.has_other_axis_0 = self.has_other_axis_0
+        point.states_per_pass = self.states_per_pass
+        return point
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
@@ -233,4 +237,4 @@ class KerasPoint(CapturePoint):
 
 
 # What a point has for the model that it is attached to, and a copy has not.
-_OF_THE_MODEL = {"model_passes", "_pass_log", "_unwrap"}
+_OF_THE_MODEL = {"model_passes", "first", "_pass_log", "_unwrap", "_of_store", "_of_code"}

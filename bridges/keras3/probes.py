@@ -11,7 +11,6 @@ from tensorstate_gpu._capturing.options import CaptureOptions
 from tensorstate_gpu.errors import NotCapturable, warn_of_guesses
 from tensorstate_gpu.reporting.layer_names import name_of_call
 
-from .backends import first_tensor
 from .call_sites import Node, call_sites
 from .functional import Probes
 from .graph_axes import LOST, GraphAxes, given_to_nested
@@ -20,6 +19,7 @@ from .layers import Probe
 from .neuron_axes import is_by_element, may_have_channels_first, neurons_rule, own_axis
 from .points import KerasPoint
 from .positions import counts_positions
+from .tensors import first_tensor
 
 
 class Graphs:
@@ -109,12 +109,14 @@ def _new_probe(
             point.has_other_axis_0 = has_other_axis_0(symbols, graphs.model, graphs.inputs)
         if probes:
             first = probes[0].point
-            first.later_calls = (*first.later_calls, point)
+            first.later_calls, point.first = (*first.later_calls, point), first
         created.append(point)
         probes.append(Probe(point))
         _check_symbols(probes[-1], symbols)
+    of_code = [] if options.merge_calls else probes[0].point.points_of_store()
+    created += of_code
     numbers = {site: number for number, site in enumerate(sites, 1)}
-    return Probe(probes[0].point, tuple(probes[1:]), numbers)
+    return Probe(probes[0].point, (*probes[1:], *map(Probe, of_code)), numbers)
 
 
 def _new_point(

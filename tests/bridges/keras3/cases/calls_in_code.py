@@ -1,0 +1,278 @@
+"""Layers that the code of a model, or of another layer, calls several times."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import tensorstate_gpu as ts
+from tests.bridges.keras3.cases.models import BACKEND
+
+RNG = np.random.default_rng(0)
+X, Y = (RNG.normal(size=(20, 4)).astype("float32") for _ in range(2))
+SEQUENCES = RNG.normal(size=(4, 6, 3)).astype("float32")
+
+
+def array(tensor):
+    return keras.ops.convert_to_numpy(tensor).copy()
+
+
+class Twice(keras.Model):
+    """Calls one dense layer twice, and another one once in between."""
+
+    def __init__(self):
+        super().__init__()
+        self.shared, self.other = layers.Dense(4, name="shared"), layers.Dense(4, name="other")
+
+    def call(self, x):
+        return self.shared(self.other(self.shared(x)))
+
+    def steps(self, x):
+        first = self.shared(x)
+        return array(first), array(self.shared(self.other(first)))
+
+
+def twice(**options):
+    model = Twice()
+    model.compile("sgd", "mse", **options)
+    model(X)
+    return model
+
+
+@pytest.mark.each_process
+@pytest.mark.parametrize("eagerly", [False, True])
+@pytest.mark.parametrize("run_with", ["call", "predict", "fit"])
+def test_each_call_in_code_has_a_capture_point(run_with, eagerly):
+    model = twice(run_eagerly=eagerly)
+    expected = [ts.compress_states(step) for step in model.steps(X)]
+    with ts.capture(model, ["shared", "other"]) as run:
+        if run_with == "call":
+            model(X)
+        elif run_with == "predict":
+            model.predict(X, batch_size=8, verbose=0)
+        else:
+            model.fit(X, 0 * X, batch_size=20, epochs=2, shuffle=False, verbose=0)
+    assert [*run] == ["shared_states", "shared:2_states", "other_states"]
+    for name, rows in zip(["shared_states", "shared:2_states"], expected, strict=True):
+        point = run[name]
+        assert point.instance_count == (40 if run_with == "fit" else 20)
+        np.testing.assert_array_equal(point.raw_states[:20], rows)
+    assert run["shared:2"].call_of == "shared_states"
+    assert run["shared:2"].passes == run["shared"].passes
+
+
+def test_merged_calls_share_a_capture_point():
+    model = twice()
+    rows = np.concatenate([ts.compress_states(step) for step in model.steps(X)])
+    with ts.capture(model, "shared", merge_calls=True) as run:
+        model.predict(X, batch_size=20, verbose=0)
+    assert [*run] == ["shared_states"]
+    np.testing.assert_array_equal(run["shared"].raw_states, rows)
+
+
+@pytest.mark.each_process
+def test_labels_and_counts_of_each_call():
+    model = twice()
+    y = np.arange(20) % 3
+    rows = [ts.compress_states(step) for step in model.steps(X)]
+    with ts.capture(model, "shared", keep="counts") as run, run.labels(y):
+        model(X)
+    for point, expected in zip(run.values(), rows, strict=True):
+        for label, counts in point.counts_by().items():
+            assert counts == ts.count_states(expected[y == label], 4)
+
+
+def test_attached_in_place_and_emptied():
+    model = ts.build_efficiency_model(twice(), "shared")
+    for _ in range(2):
+        model.predict(X, batch_size=8, verbose=0)
+        assert [p.name for p in model.efficiency_layers] == ["shared_states", "shared:2_states"]
+        assert [p.instance_count for p in model.efficiency_layers] == [20, 20]
+        ts.reset_efficiency_model(model)
+    assert not hasattr(ts.remove_state_layers(model), "efficiency_layers")
+    model.predict(X, verbose=0)
+
+
+def test_a_store_that_is_resumed(tmp_path):
+    model = twice()
+    for is_resumed in [False, True]:
+        with (
+            ts.Store(tmp_path / "run", mode="a") as opened,
+            ts.capture(model, "shared", storage_path=opened) as run,
+        ):
+            assert len(run) == 1 + is_resumed
+            model.predict(X, batch_size=20, verbose=0)
+    store = ts.Store(tmp_path / "run")
+    assert [layer.name for layer in store.efficiency_layers] == ["shared_states", "shared:2_states"]
+    assert [layer.call_of for layer in store.efficiency_layers] == [None, "shared_states"]
+    for layer, step in zip(store.efficiency_layers, model.steps(X), strict=True):
+        rows = ts.compress_states(step)
+        np.testing.assert_array_equal(layer.raw_states, np.concatenate([rows, rows]))
+
+
+class Repeated(layers.Layer):
+    """A block of layers that is called several times, as in a universal transformer."""
+
+    def __init__(self, times):
+        super().__init__(name="repeated")
+        self.times = times
+        self.block = keras.Sequential([layers.Dense(4, name="dense")], name="block")
+
+    def call(self, x):
+        for _ in range(self.times):
+            x = self.block(x)
+        return x
+
+
+@pytest.mark.each_process
+def test_a_loop_over_a_block():
+    inputs = keras.Input((4,))
+    repeated = Repeated(3)
+    model = keras.Model(inputs, repeated(inputs))
+    x, rows = X, []
+    for _ in range(3):
+        x = array(repeated.block(x))
+        rows.append(ts.compress_states(x))
+    with ts.capture(model, "*dense") as run:
+        model.predict(X, batch_size=8, verbose=0)
+    names = [f"repeated/block/dense{number}_states" for number in ("", ":2", ":3")]
+    assert [*run] == names
+    for point, expected in zip(run.values(), rows, strict=True):
+        np.testing.assert_array_equal(point.raw_states, expected)
+
+
+def test_calls_in_code_that_a_graph_repeats():
+    """First those of the graph, then those that code adds."""
+    inputs = keras.Input((4,))
+    repeated = Repeated(2)
+    model = keras.Model(inputs, repeated(layers.ReLU()(repeated(inputs))))
+    with ts.capture(model, "*dense") as run:
+        model.predict(X, batch_size=20, verbose=0)
+    first = array(repeated.block(X))
+    second = array(repeated.block(first))
+    third = array(repeated.block(np.maximum(second, 0)))
+    steps = first, third, second, array(repeated.block(third))
+    names = [f"repeated/block/dense{number}_states" for number in ("", ":2", ":3", ":4")]
+    assert [*run] == names
+    for point, step in zip(run.values(), steps, strict=True):
+        np.testing.assert_array_equal(point.raw_states, ts.compress_states(step))
+
+
+@pytest.mark.each_process
+@pytest.mark.parametrize("is_rebuilt", [False, True])
+def test_a_tower_that_is_called_for_two_inputs(is_rebuilt, tmp_path):
+    inputs = keras.Input((4,))
+    tower = keras.Model(inputs, layers.ReLU(name="relu")(layers.Dense(4, name="dense")(inputs)))
+    tower.name = "tower"
+    one, other = keras.Input((4,)), keras.Input((4,))
+    model = keras.Model([one, other], layers.Subtract()([tower(one), tower(other)]))
+    expected = [ts.compress_states(array(tower(part))) for part in (X, Y)]
+    if is_rebuilt:
+        captured = ts.build_efficiency_model(model, "*relu")
+        captured.predict([X, Y], batch_size=8, verbose=0)
+        points = captured.efficiency_layers
+    else:
+        with ts.capture(model, "*relu") as run:
+            model.predict([X, Y], batch_size=8, verbose=0)
+        points = run.efficiency_layers
+    assert [point.name for point in points] == ["tower/relu_states", "tower/relu:2_states"]
+    for point, rows in zip(points, expected, strict=True):
+        np.testing.assert_array_equal(point.raw_states, rows)
+        assert point.instance_count == 20
+    if is_rebuilt:
+        captured.save(tmp_path / "model.keras")
+        loaded = keras.models.load_model(tmp_path / "model.keras")
+        loaded([X, Y])
+        assert sum(point.state_count for point in loaded.efficiency_layers) == 40
+
+
+class TwoLoops(keras.Model):
+    """Calls a recurrent layer twice, and another one at each position."""
+
+    def __init__(self):
+        super().__init__()
+        self.loop = layers.RNN(layers.SimpleRNNCell(3, name="cell"), return_sequences=True)
+        self.loop.name = "loop"
+        self.each = layers.TimeDistributed(layers.Dense(2, name="dense"), name="each")
+
+    def call(self, x):
+        return self.each(self.loop(self.loop(x)))
+
+
+@pytest.mark.each_process
+@pytest.mark.parametrize("eagerly", [False, True])
+def test_steps_of_a_loop_share_a_capture_point(eagerly):
+    model = TwoLoops()
+    model.compile("sgd", "mse", run_eagerly=eagerly)
+    first = array(model.loop(SEQUENCES))
+    second = array(model.loop(first))
+    with ts.capture(model, ["*cell", "*dense"]) as run:
+        model.predict(SEQUENCES, verbose=0)
+        model.fit(SEQUENCES, np.ones((4, 6, 2)), shuffle=False, verbose=0)
+    assert [*run] == ["loop/cell_states", "loop/cell:2_states", "each/dense_states"]
+    assert {point.state_count for point in run.values()} == {2 * 4 * 6}
+    for point, steps in zip(run.values(), (first, second), strict=False):
+        rows = ts.compress_states(np.ascontiguousarray(steps.swapaxes(0, 1)))
+        np.testing.assert_array_equal(point.raw_states[:24], rows)
+
+
+class Loop(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.shared = layers.Dense(4, name="shared")
+
+    def call(self, x):
+        x = ops.fori_loop(0, 3, lambda _, x: self.shared(self.shared(x)), x)
+        return self.shared(x)
+
+
+@pytest.mark.each_process
+@pytest.mark.parametrize("eagerly", [False, True])
+def test_steps_of_a_loop_in_a_graph_share_one_point_for_each_place(eagerly):
+    model = Loop()
+    model.compile(run_eagerly=eagerly)
+    model(X)
+    steps = [X]
+    for _ in range(7):
+        steps.append(array(model.shared(steps[-1])))
+    expected = [[step] for step in steps[1:]]
+    if BACKEND == "jax" or (BACKEND == "tensorflow" and not eagerly):
+        expected = [steps[1:7:2], steps[2::2], steps[7:]]
+    with ts.capture(model, "shared") as run:
+        model.predict(X, batch_size=20, verbose=0)
+    for point, called in zip(run.values(), expected, strict=True):
+        np.testing.assert_array_equal(point.raw_states, ts.compress_states(np.concatenate(called)))
+
+
+class Mlp(keras.Model):
+    """Calls one Dropout on many features, and on few."""
+
+    def __init__(self):
+        super().__init__()
+        self.up, self.down = layers.Dense(9, name="up"), layers.Dense(3, name="down")
+        self.drop = layers.Dropout(0.1, name="drop")
+
+    def call(self, x):
+        return self.drop(self.down(self.drop(self.up(x))))
+
+
+@pytest.mark.each_process
+def test_calls_with_other_neurons_and_a_smaller_last_batch():
+    model = Mlp()
+    wide = array(model.up(X))
+    rows = [ts.compress_states(wide), ts.compress_states(array(model.down(wide)))]
+    model(X)
+    with ts.capture(model, "drop") as run:
+        model.predict(X, batch_size=8, verbose=0)
+    assert [point.neurons for point in run.values()] == [9, 3]
+    for point, expected in zip(run.values(), rows, strict=True):
+        np.testing.assert_array_equal(point.raw_states, expected)
+
+
+def test_calls_outside_of_the_model_are_first_ones():
+    model = twice()
+    with ts.capture(model, "shared") as run:
+        model(X)
+        model.shared(X)
+        model.shared(X)
+    assert [point.state_count for point in run.values()] == [60, 20]
