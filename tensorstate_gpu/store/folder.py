@@ -86,7 +86,8 @@ class Folder:
         self._lock = FolderLock()
         self._created: list[Path] = []  # by claim(), from the inside out
         self._inode: int | None = None  # of the claimed folder
-        self._own_record: bytes | None = None  # the last one, where no lock keeps others out
+        # Where no lock keeps others out: the last record, and one whose writing has failed since.
+        self._own_records: list[bytes] = []
 
     def __str__(self) -> str:
         return str(self.path)
@@ -110,6 +111,9 @@ class Folder:
         partial = file.with_name(file.name + PARTIAL_SUFFIX)
         with self._folders:
             self._create_folder(file.parent)
+        is_record = key == KEY and self._inode is not None and not self._lock.is_certain
+        if is_record and self._own_records:  # it may be in its place although an error says no
+            self._own_records[1:] = [b"".join(parts)]
         try:
             self.system.write(partial, parts)
             if self._durable:
@@ -122,21 +126,21 @@ class Folder:
                 self.system.unlink(partial)
             raise
         self._unsynced[file.parent] = None
-        if key == KEY and self._inode is not None and not self._lock.is_certain:
-            self._own_record = b"".join(parts)
+        if is_record:
+            self._own_records = [b"".join(parts)]
 
     def _require_owner(self) -> None:
         """Raise StoreInUse if another writer has written the record since this one did.
 
         A lock rules that out. Without one, two that write within the same moment are not found.
         """
-        if self._own_record is None:
+        if not self._own_records:
             return
         try:
             found = self.read(KEY)
         except FileNotFoundError:
             raise taken_over(self) from None
-        if found != self._own_record:
+        if found not in self._own_records:
             raise taken_over(self)
 
     def delete(self, key: str) -> None:
@@ -216,7 +220,7 @@ class Folder:
 
     def release(self) -> None:
         """Release the write lock."""
-        self._own_record = None
+        self._own_records = []
         self._lock.release()
 
     def delete_created_folders(self) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 import tensorstate_gpu as ts
 from tensorstate_gpu.store import folder_lock
+from tensorstate_gpu.store.folder import FileSystemCalls
 from tests.support.points import new_point, rows_of
 
 ROWS = rows_of(600, 24)
@@ -56,6 +57,28 @@ def test_the_writer_that_came_first_ends(path, keep):
     assert read.closed
     assert read["layer"].histogram() == ts.count_states(ROWS, 24)
     assert read.verify().orphans == []
+
+
+def test_a_record_that_was_replaced_although_an_error_says_no_is_the_writers_own(path, monkeypatch):
+    """As on NFS, whose server has done what it was asked for again when its answer was lost."""
+    store = opened(path, "x")
+    point = new_point(store, neurons=24)
+    replace, failed = FileSystemCalls.replace, []
+
+    def answer_was_lost(self, source, target):
+        replace(self, source, target)
+        if target == path / "zarr.json" and not failed:
+            failed.append(target)
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(target))
+
+    monkeypatch.setattr(FileSystemCalls, "replace", answer_was_lost)
+    point.append(ROWS[:300], 300)
+    with pytest.raises(FileNotFoundError):
+        store.commit()
+    point.append(ROWS[300:], 300)
+    store.close()
+    assert len(failed) == 1
+    assert ts.Store(path)["layer"].histogram() == ts.count_states(ROWS, 24)
 
 
 def test_a_writer_whose_record_was_deleted_ends(path):
