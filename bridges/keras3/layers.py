@@ -21,7 +21,7 @@ from .backends import capture_tensor, supports_jit
 from .host_calls import tell_host
 from .masks import own_mask
 from .points import KerasPoint
-from .tensors import first_tensor, unsupported_reason
+from .tensors import first_tensor, has_no_neurons, unsupported_reason
 from .this_call import in_symbolic_call, is_uncounted, number_of_this_call
 from .training_mode import check_available, takes_call
 
@@ -192,6 +192,9 @@ class Probe:
         tensor = first_tensor(value)
         if tensor is None:
             raise TypeError(f"{self.point.name}: no tensor in {type(value).__name__}")
+        if self.point.model_passes is not None and has_no_neurons(tensor):
+            self.point.tell_of_no_neurons(tuple(tensor.shape))
+            return value
         if isinstance(tensor, keras.KerasTensor):
             self.check(tensor)
         if in_symbolic_call(tensor):

@@ -257,7 +257,8 @@ def _probes(
         for place in places(layer, method)
         if (name := point_name(path, place)) not in existing
     ]
-    return new_probes(model, wanted, options, inside=inside)
+    may_be_none = bool(existing)
+    return new_probes(model, wanted, options, inside=inside, may_be_none=may_be_none)
 
 
 def _check_firing(options: CaptureOptions, model: Any) -> None:

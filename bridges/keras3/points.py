@@ -36,7 +36,7 @@ class KerasPoint(CalledPoint):
     _own_mask: Mask | None = None  # of the next batch
     _told_of_mask = False
     _neurons: int | None = None  # of its first batch
-    _told_of_neurons = False
+    _told_of_neurons = _told_of_none = False
 
     def detach_with(self, unwrap: Callable[[], None]) -> None:
         """Add a function that detach() calls: it unwraps calls of a layer, or of the model."""
@@ -161,6 +161,16 @@ class KerasPoint(CalledPoint):
                 SkippedLayersWarning,
             )
         return True
+
+    def tell_of_no_neurons(self, shape: tuple[int | None, ...]) -> None:
+        """Warn once that a call of a layer is left out; the model does not fail for it."""
+        if not self._told_of_none and not self.intake.is_stopped:
+            self._told_of_none = True
+            warn_user(
+                f"{self.name}: calls of the layer that leave no axis of neurons are not captured, "
+                f"as one with shape {shape}",
+                SkippedLayersWarning,
+            )
 
     def _sampled(
         self, packed: Any, instances: int | Batches, most: int

@@ -8,7 +8,12 @@ import keras
 
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.options import CaptureOptions
-from tensorstate_gpu.errors import NotCapturable, warn_of_guesses
+from tensorstate_gpu.errors import (
+    NotCapturable,
+    SkippedLayersWarning,
+    warn_of_guesses,
+    warn_user,
+)
 from tensorstate_gpu.reporting.layer_names import name_of_call
 
 from .call_sites import Node, call_sites
@@ -19,7 +24,7 @@ from .layers import Probe
 from .neuron_axes import is_by_element, may_have_channels_first, neurons_rule, own_axis
 from .points import KerasPoint
 from .positions import counts_positions
-from .tensors import first_tensor
+from .tensors import first_tensor, unsupported_reason
 
 
 class Graphs:
@@ -42,17 +47,23 @@ class Wanted:
 
 
 def new_probes(
-    model: Any, wanted: Sequence[Wanted], options: CaptureOptions, *, inside: bool
+    model: Any,
+    wanted: Sequence[Wanted],
+    options: CaptureOptions,
+    *,
+    inside: bool,
+    may_be_none: bool = False,
 ) -> Probes:
     """Create the probes: layer id -> place -> probe.
 
     ``inside``: whether calls of a layer by another one, as of a cell, are captured too.
+    ``may_be_none``: whether it is no error that nothing can be captured.
     """
     created: list[CapturePoint] = []
     probes: Probes = {}
     graphs = Graphs(model)
     try:
-        for each in wanted:
+        for each in _with_neurons(model, wanted, inside, may_be_none):
             if each.name in (point.name for point in created):
                 raise ValueError(f"two of the chosen layers are called {each.path!r}: rename one")
             _check_layer(each.path, each.layer)
@@ -67,6 +78,31 @@ def new_probes(
         release_names(created)
         raise
     return probes
+
+
+def _with_neurons(
+    model: Any, wanted: Sequence[Wanted], inside: bool, may_be_none: bool
+) -> list[Wanted]:
+    """Return the places of tensors that can be captured, as far as is known, and warn of others.
+
+    Raises TypeError if none are left, as when such a layer is named.
+    """
+    reasons = {each: _why_not(model, each, inside) for each in wanted}
+    kept = [each for each, reason in reasons.items() if reason is None]
+    left_out = [f"{each.name} ({reason})" for each, reason in reasons.items() if reason]
+    if left_out and not (kept or may_be_none):
+        raise TypeError("; ".join(f"{each.name}: {reason}" for each, reason in reasons.items()))
+    if left_out:
+        warn_user(f"these are not captured: {', '.join(left_out)}", SkippedLayersWarning)
+    return kept
+
+
+def _why_not(model: Any, wanted: Wanted, inside: bool) -> str | None:
+    """Return why no tensor at a place can be captured, or None if one can, or none is known."""
+    sites = call_sites(model, wanted.layer, inside=inside) or [None]
+    symbols = [each for at in sites for each in _symbolic_tensors(wanted.layer, wanted.place, at)]
+    reasons = [unsupported_reason(symbol) for symbol in symbols if symbol is not None]
+    return reasons[0] if reasons and all(reasons) else None
 
 
 def points_of(probes: Probes) -> Iterator[KerasPoint]:

@@ -23,6 +23,11 @@ def axes_of(value: object) -> int | None:
         return 1
 
 
+def has_no_neurons(tensor: Any) -> bool:
+    """Return whether a tensor of known axes has none for neurons, beside that of the inputs."""
+    return getattr(tensor.shape, "rank", 0) is not None and len(tensor.shape) < 2
+
+
 def unsupported_reason(tensor: Any) -> str | None:
     """Return why a tensor or symbolic tensor cannot be captured, or None if it can."""
     kind = type(tensor).__name__
@@ -35,6 +40,6 @@ def unsupported_reason(tensor: Any) -> str | None:
     dtype = keras.backend.standardize_dtype(tensor.dtype)
     if dtype not in ELEMENT_TYPES:
         return f"tensor of {dtype}; accepted are {accepted_types()}"
-    if len(tensor.shape) < 2:
+    if has_no_neurons(tensor):
         return f"states need an axis of instances and one of neurons, got shape {tensor.shape}"
     return None

@@ -11,7 +11,14 @@ FILES = (
     *("regressions.py", "neuron_axes.py", "training_mode.py", "call_sites.py"),
     *("labels.py", "capture_layers.py", "choosing.py", "passes.py", "masks.py", "callback.py"),
     *("graphs.py", "capture_command.py", "documents.py", "true_axes.py", "compiled_training.py"),
-    *("inputs.py", "moved_axes.py", "quantised.py", "layers_in_code.py", "calls_in_code.py"),
+    *(
+        "inputs.py",
+        "moved_axes.py",
+        "quantised.py",
+        "layers_in_code.py",
+        "calls_in_code.py",
+        "without_neurons.py",
+    ),
 )
 PROCESSES = {
     backend: {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
