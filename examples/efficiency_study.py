@@ -173,7 +173,7 @@ def main() -> None:
     results = [measure(network, train, test, epochs) for network in networks]
     print(f"{len(train[1]):,} images to learn from, {len(test[1]):,} to judge and capture with")
     print(table(results))
-    with open("efficiency_study.svg", "w") as file:
+    with open("efficiency_study.svg", "w", encoding="utf-8") as file:
         file.write(picture(results))
 
 

@@ -96,6 +96,9 @@ class Bucket:
         found = self._call(lambda: obstore.list_with_delimiter(self._objects))
         return sorted(path.rstrip("/").rpartition("/")[2] for path in found["common_prefixes"])
 
+    def ignores_case(self) -> bool:
+        return False
+
     def has_content(self) -> bool:
         def has_any_key() -> bool:
             pieces = obstore.list(self._objects, chunk_size=2)

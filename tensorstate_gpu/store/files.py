@@ -35,6 +35,9 @@ class Files(Protocol):
     def list_folders(self) -> list[str]:
         """Return the names of the folders at the top."""
 
+    def ignores_case(self) -> bool:
+        """Return whether names that differ in capital letters only are those of one file."""
+
     def has_content(self) -> bool:
         """Return whether there are any files. Incomplete files of a killed writer do not count."""
 
@@ -87,6 +90,9 @@ class Memory:
 
     def list_folders(self) -> list[str]:
         return sorted({key.partition("/")[0] for key in self._files.copy() if "/" in key})
+
+    def ignores_case(self) -> bool:
+        return False
 
     def has_content(self) -> bool:
         return bool(self._files)

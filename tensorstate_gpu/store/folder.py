@@ -41,7 +41,8 @@ class FileSystemCalls:
                 _write_all(file, part)
 
     def fsync(self, path: Path) -> None:
-        descriptor = os.open(path, os.O_RDONLY)
+        # Windows syncs only what is open for writing; a folder can't be, and is not synced there.
+        descriptor = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
         try:
             # On macOS fsync() leaves the data in the drive's cache.
             if hasattr(fcntl, "F_FULLFSYNC") and path.is_file():
@@ -173,6 +174,13 @@ class Folder:
             return sorted(each.name for each in self.path.iterdir() if each.is_dir())
         except (FileNotFoundError, NotADirectoryError):
             return []
+
+    def ignores_case(self) -> bool:
+        """Return whether names that differ in capital letters only are those of one file.
+
+        So it is on Windows, and on most disks of macOS. Known once there is a record.
+        """
+        return (self.path / KEY.upper()).exists()
 
     def has_content(self) -> bool:
         """Return whether the path is a file, or a folder that contains a complete file."""

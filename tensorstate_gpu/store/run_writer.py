@@ -70,6 +70,7 @@ class RunWriter:
         self._clock = CommitClock(options.commit_rows, options.commit_seconds)
         self._pass_starts = PassStarts()
         self._names: dict[str, None] = dict.fromkeys(record.layers)
+        self._without_case = {each.casefold(): each for each in record.layers}
         self._layers: dict[str, WrittenLayer] = {}
         self._order = dict.fromkeys(record.layers)  # of all names that ever were among these
         self._removals: Counter[str] = Counter()  # of layers, by name: those that are not done yet
@@ -99,6 +100,16 @@ class RunWriter:
         with self._lock:
             self._names[name] = self._order[name] = None
             self._sources.add(source)
+
+    def check_folder_of(self, name: str) -> None:
+        """Raise ValueError if a layer would share its folder with one of another name."""
+        other = self._without_case.setdefault(name.casefold(), name)
+        if other != name and other in self._names and self.files.ignores_case():
+            raise ValueError(
+                f"the file system of {self.files} does not tell capital letters from small ones: "
+                f"{name!r} would share a folder with {other!r}; capture one of them into another "
+                "store"
+            )
 
     def open_layer(
         self,

@@ -59,6 +59,7 @@ class WritingSession:
             if committed is not None:
                 check_same_capture(f"{self._files}: {name}", capture, committed.capture)
                 check_same_keep(f"{self._files}: {name}", keep, groups, committed)
+            self.writer.check_folder_of(name)
             self._claimed.add(name)
             self._unfinished.add(name)
             self.writer.claim(name, source)
