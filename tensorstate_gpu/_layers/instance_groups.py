@@ -75,16 +75,23 @@ class SampleTallies:
 
     def add(self, hashes: Hashes, labels: NDArray[np.generic] | None, *, has_units: bool) -> None:
         """Count instances, each with the hash of its unit."""
-        if labels is None:
-            self._add(None, hashes, has_units)
-            return
-        for label in dict.fromkeys(labels.tolist()):
-            self._add(label, hashes[labels == label], has_units)
+        names: list[Label] = [None]
+        own = np.zeros(len(hashes), np.int64)
+        if labels is not None:
+            names, own = _numbered(labels)
+        by_group, sums = self._sums(hashes, own, len(names))
+        for each in zip(names, by_group.tolist(), sums.tolist(), strict=True):
+            self._merge(each[0], SampledInstances(tuple(each[1]), each[2], has_units))
 
-    def _add(self, label: Label, hashes: Hashes, has_units: bool) -> None:
-        by_group = np.bincount(groups_of(hashes, self._groups), minlength=self._groups)
-        total = int(hashes.sum()) if len(hashes) else 0  # modulo 2**64, as the sum of both
-        self._merge(label, SampledInstances(tuple(by_group.tolist()), total, has_units))
+    def _sums(
+        self, hashes: Hashes, own: NDArray[np.int64], labels: int
+    ) -> tuple[NDArray[np.int64], Hashes]:
+        """Return the instances of each label by group, and the sums of their hashes."""
+        keys = own * self._groups + groups_of(hashes, self._groups)
+        by_group = np.bincount(keys, minlength=labels * self._groups)
+        sums = np.zeros(labels, np.uint64)
+        np.add.at(sums, own, hashes)  # modulo 2**64, as the sum of several samples
+        return by_group.reshape(labels, self._groups), sums
 
     def _merge(self, label: Label, more: SampledInstances) -> None:
         known = self.by_label.get(label)
@@ -113,6 +120,14 @@ class SampleTallies:
         return _grouped([_together(part) for part in zip(*parts.values(), strict=True)], sample)
 
 
+def _numbered(labels: NDArray[np.generic]) -> tuple[list[Label], NDArray[np.int64]]:
+    """Return the labels that there are, as they come, and the place of each in these."""
+    every = labels.tolist()  # integers and strings do not sort together
+    places: dict[Label, int] = {}
+    own = [places.setdefault(label, len(places)) for label in every]
+    return [*places], np.array(own, np.int64)
+
+
 def _together(parts: PartsByGroup) -> StateCounts | StoredCounts:
     first, *others = parts
     if isinstance(first, StoredCounts):
@@ -123,7 +138,7 @@ def _together(parts: PartsByGroup) -> StateCounts | StoredCounts:
 def _grouped(parts: PartsByGroup, sample: SampledInstances) -> GroupedCounts | StoredGroups:
     if stored := [part for part in parts if isinstance(part, StoredCounts)]:
         return StoredGroups(stored, sample)
-    return GroupedCounts(_of_memory(parts), sample.by_group, sample.fingerprint, sample.has_units)
+    return GroupedCounts.of_sample(_of_memory(parts), sample)
 
 
 def _of_memory(parts: PartsByGroup) -> list[StateCounts]:

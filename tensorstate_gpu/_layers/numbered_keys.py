@@ -28,11 +28,10 @@ def parts_of(
     for numbered, (rows, counts) in histograms:
         if not len(rows):
             continue
-        runs = by_number(rows, width) if numbered else [(None, slice(None))]
-        for number, part in runs:
-            own = StateCounts.trusted(
-                np.ascontiguousarray(rows[part, :width]), counts[part], neurons
-            )
+        runs = [*by_number(rows, width)] if numbered else [(None, slice(None))]
+        packed = np.ascontiguousarray(rows[:, :width])
+        each = StateCounts.cut(packed, counts, neurons, [part for _, part in runs])
+        for (number, _), own in zip(runs, each, strict=True):
             if number is None:
                 yield None, 0, own
             else:
@@ -70,9 +69,13 @@ def merged_by_group(
         found.setdefault(label, [[] for _ in range(groups)])[group].append(part)
     empty = StateCounts.empty(neurons)  # of many labels, most groups are
     return {
-        label: [merge_all(part, neurons) if part else empty for part in found[label]]
+        label: [_merged(part, neurons) if part else empty for part in found[label]]
         for label in in_order(found)
     }
+
+
+def _merged(parts: list[StateCounts], neurons: int) -> StateCounts:
+    return parts[0] if len(parts) == 1 else merge_all(parts, neurons)
 
 
 def numbered_bytes(row_bytes: int) -> int:

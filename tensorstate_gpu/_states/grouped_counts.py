@@ -14,6 +14,7 @@ from tensorstate_gpu._arrays.frameworks import ranks_of
 from tensorstate_gpu._arrays.ranks_protocol import Ranks
 from tensorstate_gpu._states.backends import cpu
 from tensorstate_gpu._states.counts_by_group import CountsByGroup
+from tensorstate_gpu._states.histogram_pairs import Pairs
 from tensorstate_gpu._states.rank_exchange import agreed, check_sum, same_on_all
 from tensorstate_gpu._states.rank_sums import RankSums
 from tensorstate_gpu._states.state_counts import StateCounts, gathered, merge_all, owned
@@ -23,6 +24,7 @@ from tensorstate_gpu.information.estimates import Measure
 from tensorstate_gpu.information.group_sums import GroupSums
 from tensorstate_gpu.information.group_table import GroupTable, SampledInstances
 from tensorstate_gpu.information.information_estimates import information_of_sums
+from tensorstate_gpu.information.many_samples import ManySamples
 
 LabelT = TypeVar("LabelT")
 _NONE = np.zeros(0, np.int64)
@@ -83,8 +85,13 @@ class GroupedCounts(CountsByGroup[StateCounts]):
 
     @classmethod
     def of_sample(cls, parts: Sequence[StateCounts], sample: SampledInstances) -> GroupedCounts:
-        """Return the histograms of groups of these instances."""
-        return cls(parts, sample.by_group, sample.fingerprint, sample.has_units)
+        """Return the histograms of groups of these instances, as many as it has groups.
+
+        They are of the same neurons, which is not checked.
+        """
+        self = cls.__new__(cls)
+        CountsByGroup.__init__(self, parts, sample)
+        return self
 
     def load(self) -> GroupedCounts:
         """Return these counts: they are in memory. StoredGroups.load() reads some from disk."""
@@ -154,29 +161,34 @@ class GroupedCounts(CountsByGroup[StateCounts]):
 
         And the rows of each histogram by group, (histograms, groups). No two have a common pair.
         """
-        each: list[GroupedCounts] = [self, *others]  # type: ignore[list-item]
-        filled = [
-            (number, group, part)
-            for group in range(len(self))
-            for number, part in enumerate(one._parts[group] for one in each)
-            if len(part)
-        ]
-        rows = np.zeros((len(each), len(self)), np.int64)
-        if not filled:
+        pairs = Pairs.of([one._parts for one in (self, *others)])  # type: ignore[attr-defined]
+        rows = np.zeros((len(others) + 1, len(self)), np.int64)
+        if not len(pairs.counts):
             return rows, GroupTable(_NONE, (), (), self._sample)
-        numbers, groups, parts = zip(*filled, strict=True)
-        lengths = [len(part) for part in parts]
-        histogram, group_of = np.repeat(numbers, lengths), np.repeat(groups, lengths)
-        counts = np.concatenate([part.counts for part in parts])
-        np.add.at(rows, (histogram, group_of), counts)
-        keys = histogram.astype(np.uint32).view(np.uint8).reshape(-1, 4)
-        packed = np.concatenate([part.packed for part in parts])
-        distinct, _, places = cpu().unique(np.hstack([keys, packed]))
-        total = np.zeros(len(distinct), np.int64)
-        np.add.at(total, places, counts)
-        ends = np.searchsorted(group_of, np.arange(1, len(self)))
-        split = [tuple(np.split(values, ends)) for values in (places, counts)]
+        np.add.at(rows, (pairs.histograms, pairs.groups), pairs.counts)
+        places, histogram_of = pairs.numbered()
+        total = np.zeros(len(histogram_of), np.int64)
+        np.add.at(total, places, pairs.counts)
+        order = np.argsort(pairs.groups, kind="stable")
+        ends = np.searchsorted(pairs.groups[order], np.arange(1, len(self)))
+        split = [tuple(np.split(values[order], ends)) for values in (places, pairs.counts)]
         return rows, GroupTable(total, split[0], split[1], self._sample)
+
+    def many_with(self, others: Sequence[GroupedCounts]) -> ManySamples:
+        """Return what estimates need of each of these histograms and others, all with rows."""
+        each = [self, *others]
+        pairs, groups = Pairs.of([one._parts for one in each]), len(self)
+        places, histogram_of = pairs.numbered()
+        parts = pairs.histograms * groups + pairs.groups
+        return ManySamples(
+            places,
+            pairs.counts,
+            parts,
+            histogram_of,
+            np.array([one._sample.by_group for one in each], np.int64),
+            np.array([one._sample.has_units for one in each]),
+            pairs.firing(len(each), groups, self.neurons),
+        )
 
     def _firing(self, present: Sequence[tuple[int, StateCounts]]) -> NDArray[np.int64]:
         """Return in how many rows of each group each neuron fires; all of them have rows."""

@@ -1,9 +1,14 @@
 """Sums over states with their repetitions, such as in how many of them each neuron fires."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tensorstate_gpu._states.backends import cpu
+
+Histogram = tuple[NDArray[np.uint8], NDArray[np.int64]]
+TOO_MANY = "counts add up to more than int64 holds"
 
 
 def sum_over_states(
@@ -21,3 +26,14 @@ def sum_over_states(
     for digit in range(1, int(counts.max(initial=0)).bit_length()):
         total += of_rows(packed[counts >> digit & 1 == 1]) << digit
     return total
+
+
+def merged_at_once(histograms: Sequence[Histogram]) -> Histogram:
+    """Merge many small histograms, as of labels: in pairs, each takes several calls."""
+    rows, counts = (np.concatenate(each) for each in zip(*histograms, strict=True))
+    if counts.sum(dtype=np.float64) >= 2**62 and sum(counts.tolist()) >= 2**63:
+        raise OverflowError(TOO_MANY)
+    packed, _, places = cpu().unique(rows)
+    sums = np.zeros(len(packed), np.int64)
+    np.add.at(sums, places, counts)
+    return packed, sums

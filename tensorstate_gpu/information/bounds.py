@@ -15,7 +15,7 @@ Floats = NDArray[np.float64]
 # About a second of one core: 500 neurons with 100,000 distinct states, or 1,000 with few.
 MOST_PAIRS_OF_WORDS = 2**30
 _BLOCK = 1 << 18  # neurons, times groups, whose entropies are computed together
-_NO_COINCIDENCE = 2 * math.log2(4.7439)  # bits; see least_entropy()
+NO_COINCIDENCE = 2 * math.log2(4.7439)  # bits; see least_entropy()
 
 
 def least_entropy(sums: GroupSums, value: float, replicates: Replicates) -> Bound:
@@ -32,7 +32,7 @@ def least_entropy(sums: GroupSums, value: float, replicates: Replicates) -> Boun
         instances = sums.instances.independent
         if pairs <= 0:
             return 0.0, "nothing"
-        bits = 2 * math.log2(instances) + math.log2(pairs) - _NO_COINCIDENCE
+        bits = 2 * math.log2(instances) + math.log2(pairs) - NO_COINCIDENCE
         return max(0.0, bits), "no coincidences"
     if replicates.margin is None:
         return 0.0, "nothing"

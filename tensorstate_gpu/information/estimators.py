@@ -109,7 +109,7 @@ def chao_wang_jost(sample: CountsOfCounts) -> float:
     odds = singleton_odds(sample)
     if odds == 0:
         return zhang
-    return zhang + sample.seen(1) / sample.rows * _unseen_terms(float(sample.rows), odds)
+    return zhang + sample.seen(1) / sample.rows * unseen_terms(float(sample.rows), odds)
 
 
 def renyi(sample: CountsOfCounts, order: int) -> float:
@@ -135,10 +135,14 @@ def singleton_odds(sample: CountsOfCounts) -> float:
     A is 2 f2 / ((N - 1) f1 + 2 f2), with one less in f1 and one more in f2 if no state was seen
     twice. As odds, also an A near 0 or 1 keeps its digits.
     """
-    once, twice = sample.seen(1), sample.seen(2)
+    return odds_of(sample.rows, sample.seen(1), sample.seen(2))
+
+
+def odds_of(rows: int, once: int, twice: int) -> float:
+    """Return the same of so many rows, with so many states that were seen once, and twice."""
     if twice:
-        return (sample.rows - 1) * once / (2 * twice)
-    return (sample.rows - 1) * max(once - 1, 0) / 2
+        return (rows - 1) * once / (2 * twice)
+    return (rows - 1) * max(once - 1, 0) / 2
 
 
 def plug_in(sample: CountsOfCounts) -> float:
@@ -170,7 +174,7 @@ def _grassberger_rest(n: Floats) -> Floats:
     return digamma_over_log(n) + sign / 2 * difference
 
 
-def _unseen_terms(rows: float, odds: float) -> float:
+def unseen_terms(rows: float, odds: float) -> float:
     """Return the sum over s >= 0 of x**(s + 1) / (N + s), for x = odds / (1 + odds).
 
     The sum is the integral over t from 0 of x exp(-N t) / (1 - x exp(-t)). With t = exp(u), the

@@ -18,7 +18,7 @@ from tensorstate_gpu.information.group_table import GroupTable, SampledInstances
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 _SMALL = 1 << 14  # groups, times states or their greatest count, that fit one table
-_ONE_SIDED = 1.645  # the 95 % quantile of the normal distribution
+ONE_SIDED = 1.645  # the 95 % quantile of the normal distribution
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,7 +119,7 @@ class GroupSums:
             3 / max(3.0, self.effective_instances),
         )
         if self.instances.has_units:
-            doubt = max(doubt, _ONE_SIDED * self._coverage_error_by_groups())
+            doubt = max(doubt, ONE_SIDED * self._coverage_error_by_groups())
         return doubt
 
     @property
@@ -202,9 +202,9 @@ def _greatest_share(share: float, number: float) -> float:
 
     With 95 % confidence.
     """
-    z = _ONE_SIDED / number
+    z = ONE_SIDED / number
     spread = math.sqrt(share * (1 - share) / number + z**2 / 4)
-    return (share + _ONE_SIDED * (z / 2 + spread)) / (1 + _ONE_SIDED * z)
+    return (share + ONE_SIDED * (z / 2 + spread)) / (1 + ONE_SIDED * z)
 
 
 @runtime_checkable

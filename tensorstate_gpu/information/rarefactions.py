@@ -1,6 +1,7 @@
 """Rarefaction: the entropy that fewer rows of the same sample would show."""
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from tensorstate_gpu.information.counts_of_counts import CountsOfCounts
 from tensorstate_gpu.information.hypergeometric import hypergeometric
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 _FEW = 100  # expected rows of a state up to which many states are computed at a time
 _BLOCK = 1 << 14  # of them
 _MANY = 1e4  # expected rows of a state from which three moments of their number suffice
@@ -67,22 +69,39 @@ def rarefied(sample: CountsOfCounts, drawn: int, moments_from: float = _MANY) ->
     ``moments_from``: the expected number of rows of a state from which moments suffice. From 100
     on, the result is exact to about 1e-8 bits, and takes no long time whatever the counts.
     """
-    total = sample.rows
-    n, states = sample.floats()
-    means = n * (drawn / total)
-    many = means >= moments_from
-    few = (means < min(_FEW, moments_from)) & (n <= (total - drawn) / 2)
+    states, nats = sample.states.astype(np.float64), 0.0
     with np.errstate(under="ignore"):
-        nats = float(states[many] @ _by_moments(n[many], float(drawn), float(total)))
-        for block in _blocks(np.flatnonzero(few)):
-            nats += float(states[block] @ _by_ratios(n[block], float(drawn), float(total)))
-        others = ~many & ~few
-        for count, times in zip(sample.counts[others], states[others], strict=True):
-            nats += float(times) * _by_distribution(int(count), drawn, total)
+        for places, terms in _terms(sample.counts, drawn, sample.rows, moments_from):
+            nats += float(states[places] @ terms)
     return max(0.0, nats / math.log(2))
 
 
-def _blocks(places: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+def drawn_terms(counts: Ints, drawn: int, total: int) -> Floats:
+    """Return what a state adds to the expected entropy of drawn rows, in nats, for each count."""
+    found = np.zeros(len(counts))
+    with np.errstate(under="ignore"):
+        for places, terms in _terms(counts, drawn, total, _MANY):
+            found[places] = terms
+    return found
+
+
+def _terms(
+    counts: Ints, drawn: int, total: int, moments_from: float
+) -> Iterator[tuple[Ints, Floats]]:
+    """Yield places of counts, and the expected -(j / m) ln(j / m) of each: j of m rows drawn."""
+    n = counts.astype(np.float64)
+    means = n * (drawn / total)
+    many = means >= moments_from
+    few = (means < min(_FEW, moments_from)) & (n <= (total - drawn) / 2)
+    places = np.flatnonzero(many)
+    yield places, _by_moments(n[places], float(drawn), float(total))
+    for block in _blocks(np.flatnonzero(few)):
+        yield block, _by_ratios(n[block], float(drawn), float(total))
+    for place in np.flatnonzero(~many & ~few):
+        yield np.array([place]), np.array([_by_distribution(int(counts[place]), drawn, total)])
+
+
+def _blocks(places: Ints) -> list[Ints]:
     """Return places in parts, so that temporary arrays stay in the cache."""
     return [places[start : start + _BLOCK] for start in range(0, len(places), _BLOCK)]
 

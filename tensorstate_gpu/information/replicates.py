@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 LEAST_GROUPS = 16  # of equal size, or as unequal as so many: fewer say too little of an error
 # The jackknife takes a bias for one that falls as 1 / N. Where the probabilities of states fall as
 # rank**-a, it falls as N**-(1 - 1 / a), and is 1 / (1 - 1 / a) times as large: three for a = 1.5.
-_BIASES = 3
+BIASES = 3
 _NORMAL = 1.959963984540054  # the 97.5 % quantile of a normal distribution
 
 
@@ -80,11 +80,11 @@ def equal_groups(rows_by_group: NDArray[np.int64]) -> float:
 def bias_of(value: float, plugin: float, replicates: Replicates) -> tuple[float, float]:
     """Return how far the source may be below and above a value because of the value's bias.
 
-    As far as the value is from the plug-in, on the other side; or _BIASES times what the jackknife
+    As far as the value is from the plug-in, on the other side; or BIASES times what the jackknife
     says of the bias, if that is more: where rows of an instance are alike, the first is too little.
     """
-    too_high = max(0.0, plugin - value, _BIASES * replicates.bias)
-    too_low = max(0.0, value - plugin, -_BIASES * replicates.bias)
+    too_high = max(0.0, plugin - value, BIASES * replicates.bias)
+    too_low = max(0.0, value - plugin, -BIASES * replicates.bias)
     return too_high, too_low
 
 

@@ -1,23 +1,27 @@
 """The measures of each label of a layer; labels of few inputs that are alike are measured once."""
 
 import dataclasses
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
-from tensorstate_gpu._states.counts_by_group import CountsByGroup
+from tensorstate_gpu._process.progress import OnDone
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.state_counts import StateCounts
+from tensorstate_gpu._states.stored_counts import StoredCounts
+from tensorstate_gpu._states.stored_groups import StoredGroups
 from tensorstate_gpu.information import Estimate
 from tensorstate_gpu.information.estimates import estimate_of_sums
 from tensorstate_gpu.information.replicates import LEAST_GROUPS
 from tensorstate_gpu.reporting.layer_profile import Counts
 from tensorstate_gpu.reporting.layer_report import LayerReport
+from tensorstate_gpu.reporting.many_labels import reports_of
 from tensorstate_gpu.reporting.text import printable_name
 
 Label = int | str
-ByGroup = CountsByGroup[Counts]
+ByGroup = GroupedCounts | StoredGroups
 # A dependence tree takes some milliseconds. Of more labels, upper bounds do without, as those of
 # several ranks do: nobody reads the bounds of 100,000 labels one by one.
 MOST_TREES = 1000
+FEW_LABELS = 100  # are measured one by one; others together, which takes no longer
 _FEW = 8  # distinct states up to which labels may well be alike
 
 
@@ -43,6 +47,35 @@ def measures_of(
             report = dataclasses.replace(measured[key], layer=shown_label(label))
         reports.append(report)
     return tuple(reports)
+
+
+def measures_of_groups(
+    by_label: Mapping[Label, ByGroup], on_read: OnDone | None = None
+) -> tuple[LayerReport, ...]:
+    """Estimate the measures of each label, from its histograms by group."""
+    each = list(by_label.values())
+    in_memory = [grouped for grouped in each if isinstance(grouped, GroupedCounts)]
+    if len(each) <= FEW_LABELS or len(in_memory) < len(each):
+        together = {label: grouped.together() for label, grouped in by_label.items()}
+        read(each, together.values(), on_read)
+        return measures_of(together, by_label)
+
+    def alone(grouped: GroupedCounts) -> LayerReport:
+        return LayerReport.of("", grouped.together(), _efficiency(grouped, len(each)))
+
+    found = reports_of(in_memory, alone, trees=len(each) <= MOST_TREES)
+    named = zip(by_label, found, strict=True)
+    return tuple(dataclasses.replace(one, layer=shown_label(label)) for label, one in named)
+
+
+def read(groups: Iterable[ByGroup], counts: Iterable[Counts], on_read: OnDone | None) -> None:
+    """Read what measures need of counts in files, and say how much of it is done."""
+    for grouped in groups:
+        if isinstance(grouped, StoredGroups):
+            grouped.group_sums(on_read)
+    for each in counts:
+        if isinstance(each, StoredCounts):
+            each.tally(on_read)
 
 
 def shown_label(label: Label) -> str:

@@ -18,7 +18,12 @@ from tensorstate_gpu.information import ClassDivergences, Estimate
 from tensorstate_gpu.information.class_information import Pairs, information_of
 from tensorstate_gpu.information.estimated_measure import ROUGH, Quality
 from tensorstate_gpu.reporting.label_divergences import divergences_of_layers
-from tensorstate_gpu.reporting.label_measures import measures_of, shown_label
+from tensorstate_gpu.reporting.label_measures import (
+    measures_of,
+    measures_of_groups,
+    read,
+    shown_label,
+)
 from tensorstate_gpu.reporting.layer_report import HEADINGS, LayerReport, Sized, reading_counts
 from tensorstate_gpu.reporting.text import printable_name, text_table
 
@@ -137,10 +142,9 @@ class LabelTable:
         cls, name: str, by_label: Mapping[Label, ByGroup], on_read: OnDone | None = None
     ) -> "LabelTable":
         """Measure the counts of each label, by group."""
-        together = {label: grouped.together() for label, grouped in by_label.items()}
-        _read(by_label.values(), together.values(), on_read)
+        measures = measures_of_groups(by_label, on_read)
         found = information.estimate_mutual_information(by_label)
-        return cls._estimated(name, by_label, measures_of(together, by_label), found)
+        return cls._estimated(name, by_label, measures, found)
 
     @classmethod
     def _estimated(
@@ -154,7 +158,7 @@ class LabelTable:
         cls, name: str, by_label: Mapping[Label, Counts], on_read: OnDone | None = None
     ) -> "LabelTable":
         """Measure the counts of each label; nothing tells how their rows depend on each other."""
-        _read((), by_label.values(), on_read)
+        read((), by_label.values(), on_read)
         return cls._measured(name, by_label, information.mutual_information({**by_label}))
 
     @classmethod
@@ -235,16 +239,6 @@ def with_divergences(
         else dataclasses.replace(table, divergences=each)
         for table, each in zip(tables, found, strict=True)
     )
-
-
-def _read(groups: Iterable[ByGroup], counts: Iterable[Counts], on_read: OnDone | None) -> None:
-    """Read what measures need of counts in files, and say how much of it is done."""
-    for grouped in groups:
-        if isinstance(grouped, StoredGroups):
-            grouped.group_sums(on_read)
-    for each in counts:
-        if isinstance(each, StoredCounts):
-            each.tally(on_read)
 
 
 def _labelled(by_label: Mapping[Label | None, CountsT]) -> dict[Label, CountsT]:

@@ -17,7 +17,7 @@ from tensorstate_gpu.information import (
     estimate_difference,
     rarefaction,
 )
-from tensorstate_gpu.information.bounds import _NO_COINCIDENCE
+from tensorstate_gpu.information.bounds import NO_COINCIDENCE
 from tensorstate_gpu.information.replicates import student_quantile
 
 SHARES = np.array([0.4, 0.3, 0.2, 0.05, 0.03, 0.02])
@@ -145,7 +145,7 @@ def test_one_row():
 def test_the_constant_of_the_floor():
     """A state that is so probable occurs twice in 95 of 100 samples of N instances."""
     instances = 10**6
-    chance = 2 ** (_NO_COINCIDENCE / 2) / instances
+    chance = 2 ** (NO_COINCIDENCE / 2) / instances
     none, once = (1 - chance) ** instances, instances * chance * (1 - chance) ** (instances - 1)
     assert none + once == pytest.approx(0.05, abs=1e-5)
 
