@@ -173,7 +173,8 @@ def _effective(instances: Floats, independent: Floats, has_units: Bools) -> Floa
     squares = ((instances - number[:, None] / groups) ** 2).sum(axis=1)
     belong = has_units & (squares > 0)
     share = number * (1 - 1 / groups) / np.where(belong, squares, 1.0)
-    return np.where(belong, np.maximum(independent, number * np.minimum(1.0, share)), number)
+    of_units: Floats = np.maximum(independent, number * np.minimum(1.0, share))
+    return np.where(belong, of_units, number)
 
 
 def _greatest_share(share: Floats, number: Floats) -> Floats:
