@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tensorstate_gpu.information.bounds import unseen_entropy
+from tensorstate_gpu.information.bounds import entropy_of_doubt, unseen_entropy
 from tensorstate_gpu.information.class_information import check_labels
 from tensorstate_gpu.information.estimated_measure import Estimate, with_interval
 from tensorstate_gpu.information.estimates import chao_wang_jost
@@ -40,7 +40,8 @@ def estimate_mutual_information(by_label: Mapping[Label, object]) -> Estimate:
     Estimate
         The difference of entropies is above the truth where states were seen seldom. The interval
         reaches up as far as a state that no instance has could tell its label, and down as far as
-        one could hide it; at most to the labels' own entropy, with its error.
+        pairs of label and state that the sample lacks could hide it; at most to the labels' own
+        entropy, with its error.
 
     Raises
     ------
@@ -107,7 +108,7 @@ def _estimated(rows: Ints, pairs: GroupSums, states: GroupSums) -> Estimate:
             None,
             False,
             True,
-            (max(below, unseen), max(above, unseen)),
+            (below + entropy_of_doubt(pairs), max(above, unseen)),
             replicates,
             states.instances,
         )
