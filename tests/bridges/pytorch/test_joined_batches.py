@@ -37,13 +37,9 @@ def rows_by_input(tensor, inputs):
 
 
 def captured_by_input(point):
-    found = (point.histogram([i]) for i in range(point.instance_count))
-    return [
-        sorted(
-            bytes(s) for s, n in zip(h.state_ids(), h.counts, strict=True) for _ in range(int(n))
-        )
-        for h in found
-    ]
+    found = [point.histogram([i]) for i in range(point.instance_count)]
+    each = [zip(h.state_ids(), h.counts, strict=True) for h in found]
+    return [sorted(bytes(s) for s, count in pairs for _ in range(count)) for pairs in each]
 
 
 @pytest.mark.parametrize("backend", [None, "eager"])
