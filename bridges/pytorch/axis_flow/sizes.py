@@ -198,11 +198,10 @@ def _compared(call: Call) -> Result:
     return (*axes[:dim], *reduced, *axes[dim + 1 :])
 
 
-@rule("cat concat concatenate hstack")
+@rule("cat concat concatenate hstack vstack row_stack")
 def _concatenated(call: Call) -> Result:
     shape = call.shape
-    dim = 1 if call.name == "hstack" else call.argument(1, "dim", "axis") or 0
-    dim %= len(shape)
+    dim = _DIMS_OF_STACKS.get(call.name, call.argument(1, "dim", "axis") or 0) % len(shape)
     parts = [axes for axes in call.all_known() if len(axes) == len(shape)]
     if not parts:
         return None
@@ -217,7 +216,21 @@ def _concatenated(call: Call) -> Result:
             return in_parts(parts[0], len(parts))
         aside = of_same_inputs(aside)
     joined = neuron(shape[dim]) if any(has(a, NEURON) for a in along) else other(shape[dim])
+    if len(parts) == len(call.tensors) and _are_same_inputs(along, shape[dim]):
+        joined = _times(along[0], shape[dim], inner=False)
+    elif any(has(axis, BATCH) for axis in along):
+        aside = without(aside, BATCH)  # in other parts, the inputs may lie there
     return (*aside[:dim], joined, *aside[dim + 1 :])
+
+
+_DIMS_OF_STACKS = {"hstack": 1, "vstack": 0, "row_stack": 0}
+
+
+def _are_same_inputs(along: Sequence[Axis], size: int) -> bool:
+    """Return whether the parts of a joined axis are the same inputs: views of them, or crops."""
+    first = along[0]
+    is_one = has(first, BATCH) and not has(first, NEURON) and {*along} == {first}
+    return is_one and size_of(first) * len(along) == size
 
 
 def _but(shape: Sequence[int], dim: int) -> tuple[int, ...]:

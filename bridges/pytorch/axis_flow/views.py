@@ -9,7 +9,9 @@ from torch import Tensor
 from .calls import Call, Result, rule
 from .factors import (
     BATCH,
+    OTHER,
     Axes,
+    Axis,
     has,
     neuron,
     neuron_axis,
@@ -45,7 +47,20 @@ def view(call: Call) -> Result:
     arguments = [_without_data(a) if isinstance(a, Tensor) else a for a in call.args[1:]]
     found = call.function(_probe(source), *arguments, **call.kwargs)
     views = found if isinstance(found, (tuple, list)) else [found]
+    if call.name in _IN_PARTS and len({view.shape for view in views}) == 1:
+        return [tuple(map(_equal_part, axes, view.shape)) for view in views]
     return [_axes_of_view(view, axes) for view in views]
+
+
+_IN_PARTS = {"chunk", "split", "tensor_split", "unsafe_chunk", "unsafe_split"}
+
+
+def _equal_part(axis: Axis, size: int) -> Axis:
+    """Return one of the equal parts of an axis: of several batches in a row, one or more."""
+    first, *inner = axis
+    if first.kind != OTHER or not has(tuple(inner), BATCH) or size % size_of(tuple(inner)):
+        return resized(axis, size)
+    return (first._replace(size=size // size_of(tuple(inner))), *inner)
 
 
 def _probe(tensor: Tensor) -> Tensor:
