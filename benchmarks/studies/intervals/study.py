@@ -12,7 +12,6 @@ for clips, the interval without units=, as if their frames were.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -203,16 +202,8 @@ def sizes_of(source: Source) -> list[int]:
     return [instances for instances in SIZES if instances * source.rows <= ROWS]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--page", action="store_true", help="write docs/statistics.md")
-    options = parser.parse_args()
-    found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    if options.page:
-        from benchmarks.studies.intervals import page
-
-        page.write(found)
-        return
+def draw(found: dict[str, list[Any]]) -> None:
+    """Measure what has not been found yet, and add it."""
     _draw(found, "cells", all_sources(), lambda *of: cell(*of, SAMPLES, SEED, LEAST_PRINTED))
     _draw(found, "limits", beyond_intervals(), lambda *of: limit(*of, SAMPLES, SEED))
 
