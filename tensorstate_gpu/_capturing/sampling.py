@@ -92,28 +92,27 @@ class Switch(Protocol):
 def whole_inputs(sizes: Sequence[int] | NDArray[np.int64], room: int, step: int) -> range | None:
     """Return consecutive inputs that fit: as many as do, from one that the step decides.
 
-    ``sizes``: rows of each input. None if not even one fits.
+    ``sizes``: rows of each input. None if not even one fits; or if sizes differ: of these, mostly
+    short inputs would fit, and few rows of long ones would ever be taken.
 
     >>> whole_inputs([2, 2, 2, 2], 4, step=0), whole_inputs([2, 2, 2, 2], 4, step=1)
     (range(0, 2), range(1, 3))
     >>> whole_inputs([5, 5], 4, step=0)
+    >>> whole_inputs([1, 2], 2, step=0)
     """
-    ends = np.cumsum(sizes)
-    before = ends - sizes
-    stops = np.searchsorted(ends, before + room, side="right")
-    lengths = stops - np.arange(len(ends))
-    if not len(ends) or not lengths.any():
+    each = np.asarray(sizes, np.int64)
+    if not len(each) or (each != each[0]).any() or not 0 < each[0] <= room:
         return None
-    longest = np.flatnonzero(lengths == lengths.max())
-    start = int(longest[_place(step, len(longest))])
-    return range(start, int(stops[start]))
+    fitting = min(len(each), room // int(each[0]))
+    start = _place(step, len(each) - fitting + 1)
+    return range(start, start + fitting)
 
 
 def sampled(batches: Batches, room: int, step: int) -> tuple[NDArray[np.bool_], Batches]:
     """Return of each row whether it is one of ``room`` that the step decides, and whose those are.
 
-    Those of whole inputs as long as they fit, else evenly spaced ones. ``batches``: more rows than
-    that.
+    Those of whole inputs as long as they fit, else evenly spaced ones. An input of which no row is
+    taken does not count: it is no evidence of anything. ``batches``: more rows than that.
 
     >>> sampled(((3, 2),), 4, step=0)[0].tolist(), sampled(((3, 2),), 4, step=0)[1]
     ([True, True, True, True, False, False], ((2, 2),))
@@ -131,7 +130,8 @@ def sampled(batches: Batches, room: int, step: int) -> tuple[NDArray[np.bool_], 
         return kept, ragged(sizes[inputs.start : inputs.stop].tolist())
     kept = np.zeros(len(of_input), np.bool_)
     kept[spaced_rows(len(kept), room, step)] = True
-    return kept, ragged(np.bincount(of_input[kept], minlength=len(sizes)).tolist())
+    shown = np.bincount(of_input[kept], minlength=len(sizes))
+    return kept, ragged(shown[shown > 0].tolist())
 
 
 def spaced_rows(rows: int, room: int, step: int) -> NDArray[np.int64]:

@@ -125,6 +125,9 @@ class StepSampler:
         with self._lock:
             is_training = phase == TRAIN
             step = self.step if is_training else None
+            if totals(batches)[1] == self.room(name):  # some rows may have found no room
+                # An input of which no row is taken is no evidence of anything.
+                batches = tuple(batch for batch in batches if batch[1])
             self.window_of(phase, name).add(step, packed, neurons, batches)
             if is_training:
                 self._taken[name] += totals(batches)[1]

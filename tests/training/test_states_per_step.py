@@ -7,7 +7,8 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import tensorstate_gpu as ts
-from tensorstate_gpu._capturing.sampling import spaced_rows, whole_inputs
+from tensorstate_gpu._capturing.sampling import sampled, spaced_rows, whole_inputs
+from tensorstate_gpu._layers.batches import ragged, sizes_of
 from tests.support.torch_models import expected_rows, images
 from tests.support.training_loops import batch, network
 
@@ -42,19 +43,28 @@ def test_other_steps_take_other_inputs():
     assert firsts == set(range(6))
 
 
-@pytest.mark.parametrize("room", range(1, 30))
-def test_runs_of_inputs_of_different_sizes(room):
-    sizes = [3, 9, 1, 1, 4, 20]
-    for step in range(20):
-        chosen = whole_inputs(sizes, room, step)
-        most = max(
-            stop - start
-            for start in range(6)
-            for stop in range(start, 7)
-            if sum(sizes[start:stop]) <= room
-        )
-        assert (0 if chosen is None else len(chosen)) == most
-        assert chosen is None or sum(sizes[i] for i in chosen) <= room
+@pytest.mark.parametrize("room", range(1, 38))
+def test_long_inputs_have_their_share_of_the_rows(room):
+    """Whole inputs that fit would be the short ones: of texts, few long ones were taken."""
+    sizes, taken = np.array([3, 9, 1, 1, 4, 20]), np.zeros(6)
+    for step in range(2000):
+        kept, batches = sampled(ragged(sizes.tolist()), room, step)
+        own = np.add.reduceat(kept, np.cumsum(sizes) - sizes)
+        assert kept.sum() == room
+        assert sizes_of(batches).tolist() == own[own > 0].tolist()
+        taken += own
+    np.testing.assert_allclose(taken / taken.sum(), sizes / sizes.sum(), atol=0.02)
+
+
+def test_inputs_that_no_row_was_taken_of_are_no_evidence():
+    """Of 50 inputs of 36 rows, ten rows are of ten inputs."""
+    model = convolution()
+    monitor = ts.StateMonitor(model, "0", every_n_steps=1, states_per_step=10, groups=4)
+    for _ in range(3):
+        model(images(50, 3, 8, 8))
+        monitor.step()
+    found = monitor.grouped("0").estimate()
+    assert (found.rows, found.instances) == (30, 30)
 
 
 def test_rows_are_evenly_spaced_and_not_taken_twice():
@@ -153,7 +163,7 @@ def test_rows_of_packed_sequences():
             return self.rnn(pack_padded_sequence(x, [5, 3, 3, 1], batch_first=True))[0].data
 
     model = Tagger()
-    for most, taken in ((12, 12), (7, 7), (2, 1)):
+    for most, taken in ((12, 12), (7, 7), (2, 2)):
         monitor = ts.StateMonitor(model, "rnn", states_per_step=most)
         model(images(4, 5, 4))
         assert monitor.counts("rnn").total == taken
