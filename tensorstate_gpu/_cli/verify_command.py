@@ -58,8 +58,8 @@ def _print(store: Store | RecordedCounts, found: Verification) -> None:
     for problem in found.problems:
         print(one_line(problem))
     if found.good:
-        read = f"{found.rows:,} rows in {found.chunks:,} chunks ({format_bytes(found.bytes)})"
-        print(f"{name}: {read}, all as committed")
+        read = f"{with_noun(found.rows, 'row')} in {with_noun(found.chunks, 'chunk')}"
+        print(f"{name}: {read} ({format_bytes(found.bytes)}), all as committed")
     else:
         print(f"{name}: {with_noun(len(found.problems), 'problem')}")
     if found.orphans:

@@ -132,7 +132,8 @@ class Stores(StoredRun[JoinedLayer]):
         )
 
     def __str__(self) -> str:
-        return f"{len(self.parts)} stores ({listed([str(store) for store in self.parts])})"
+        places = listed([str(store) for store in self.parts])
+        return f"{with_noun(len(self.parts), 'store')} ({places})"
 
     def __repr__(self) -> str:
         return f"Stores({with_noun(len(self.parts), 'store')}, {with_noun(len(self), 'layer')})"

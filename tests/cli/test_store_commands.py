@@ -173,6 +173,18 @@ def test_a_layer_that_is_called_as_the_demos_files(did, tmp_path):
 # ---- verify --------------------------------------------------------------------------------------
 
 
+def test_verify_of_a_single_row(did, tmp_path):
+    with ts.Store(tmp_path / "run", "x") as store:
+        point = ts.CapturePoint("relu", store)
+        point.declare(16)
+        point.append(ROWS[:1], 1)
+    code, out, errors = did("verify", tmp_path / "run")
+    assert (code, errors) == (0, "")
+    assert re.search(r": 1 row in [12] chunks? \(", out)
+    assert "1 chunks" not in out
+    assert str(ts.open_stores(tmp_path / "run")).startswith("1 store (")
+
+
 def test_verify(did, run):
     code, out, errors = did("verify", run)
     assert (code, errors) == (0, "")
