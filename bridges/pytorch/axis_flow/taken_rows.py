@@ -58,6 +58,8 @@ class TakenRows:
             return any(map(self._are_in_another_order, values)) and any(
                 counts_inputs(call.known(tensor)) for tensor in values
             )
+        if call.name.rstrip("_") == "masked_scatter":
+            return _fills_other_inputs(call)
         if call.name.rstrip("_") not in _WRITING:
             return False
         dim, value = call.argument(1, "dim", "indices"), call.argument(2, "values")
@@ -70,6 +72,23 @@ class TakenRows:
     def _are_in_another_order(self, tensor: Tensor) -> bool:
         rows = self._rows.get(tensor, ())
         return len(rows) > 1 and rows != (*range(len(rows)),)
+
+
+def _fills_other_inputs(call: Call) -> bool:
+    """Return whether entries of some inputs fill the places that a mask leaves in others.
+
+    They fill them one after the other: each input its own, if it has as many places as entries.
+    """
+    mask, source = call.argument(1, "mask"), call.argument(2, "source")
+    axes, written = call.input_axes, call.known(source)
+    if axes is None or written is None or not counts_inputs(written):
+        return False
+    inputs = axes[0][:1]
+    if not has(inputs, BATCH) or written[0][:1] != inputs:
+        return True
+    size = inputs[0].size
+    places = _values(mask.expand(call.shape).reshape(size, -1).sum(1))
+    return places is None or any(each != source.numel() // size for each in places)
 
 
 def _place_of_inputs(axes: Axes | None) -> int | None:

@@ -92,7 +92,27 @@ def rolled(m, x):
     return torch.where(x[:, :1, :1] > 0, torch.roll(h, 1, dims=0), h)
 
 
+def filled_in(m, x):
+    """The first rows fill the places that a mask leaves, whose are other inputs."""
+    h = m.fc(x)
+    return h.masked_scatter(torch.tensor([False, True, True, True])[:, None, None], h * 2)
+
+
+def filled_unevenly(m, x):
+    """As many places as there are entries, but not as many of each input."""
+    h = m.fc(x)
+    places = torch.arange(14) < torch.tensor([0, 14, 9, 5])[:, None]
+    return torch.cat([h, h], 1).masked_scatter_(places[..., None], h)
+
+
+def padded(m, x):
+    return nn.functional.pad(m.fc(x), (0, 0, 0, 0, 1, -1))
+
+
 MOVED = {
+    "filled in": filled_in,
+    "filled unevenly": filled_unevenly,
+    "padded": padded,
     "one by one": one_by_one,
     "by tensors": by_tensors,
     "halves": halves,
@@ -134,6 +154,18 @@ def last_first(m, x):
     return out
 
 
+def images_among_tokens(m, x):
+    """As a language model gets the features of an image for each text."""
+    h = m.fc(x)
+    places = torch.arange(7) % 2 == torch.tensor([0, 1, 0, 1])[:, None]
+    places[:, -1] = False
+    return h.masked_scatter(places[..., None], m.fc(x[:, :3]))
+
+
+def shifted_tokens(m, x):
+    return nn.functional.pad(m.fc(x), (0, 0, 1, -1))
+
+
 def by_mask(m, x):
     out = torch.zeros_like(h := m.fc(x))
     are_wanted = x[:, 0, 0] > x[:, 0, 0].median()
@@ -169,6 +201,8 @@ def flipped_steps(m, x):
 KEPT = {
     "each": each_with_its_own,
     "last first": last_first,
+    "images among tokens": images_among_tokens,
+    "shifted tokens": shifted_tokens,
     "mask": by_mask,
     "one for all": where_first_is,
     "steps": steps,
