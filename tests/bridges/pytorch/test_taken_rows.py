@@ -140,6 +140,19 @@ def test_rows_that_move_to_other_inputs_belong_to_no_known_one(kind):
         run["act"].counts(slice(0, 1))
 
 
+@pytest.mark.parametrize("kind", ["two of them", "narrowed", "mixed", "chosen", "filled in"])
+def test_rows_that_move_in_compiled_models(kind):
+    """The numbers in tensors are not known when the graph is made."""
+    torch.compiler.reset()
+    model = Calls(MOVED[kind], fc=nn.Linear(4, 9))
+    with torch.no_grad(), ts.capture(model, ["fc", "act"]) as run:
+        output = torch.compile(model, backend="eager")(images(4, 7, 4))
+    assert (run["act"].axis, run["act"].axis_origin) == (2, "flow")
+    assert run["act"].histogram() == ts.count_states(expected_rows(output), 9)
+    with pytest.raises(ts.errors.InputsUnknown, match="inputs lost at"):
+        run["act"].counts(slice(0, 1))
+
+
 def each_with_its_own(m, x):
     out = torch.zeros_like(h := m.fc(x))
     for i in range(4):
@@ -198,7 +211,15 @@ def flipped_steps(m, x):
     return torch.where(h > 0, h, h.flip(1).roll(1, 1))
 
 
+def put_back(m, x):
+    """As experts put back the rows that they have taken."""
+    out = torch.zeros_like(h := m.fc(x))
+    at = torch.tensor([2, 0])
+    return out.index_copy(0, at, h[at] * 2)
+
+
 KEPT = {
+    "put back": put_back,
     "each": each_with_its_own,
     "last first": last_first,
     "images among tokens": images_among_tokens,
@@ -216,6 +237,17 @@ def test_rows_that_stay_with_their_input_belong_to_it(kind):
     model = Calls(KEPT[kind], fc=nn.Linear(4, 9))
     with torch.no_grad(), ts.capture(model, "act") as run:
         output = model(images(4, 7, 4))
+    for number in range(4):
+        own = ts.count_states(expected_rows(output[number]), 9)
+        assert run["act"].histogram([number]) == own
+
+
+@pytest.mark.parametrize("kind", ["each", "put back", "steps", "messages", "shifted tokens"])
+def test_rows_that_stay_in_compiled_models(kind):
+    torch.compiler.reset()
+    model = Calls(KEPT[kind], fc=nn.Linear(4, 9))
+    with torch.no_grad(), ts.capture(model, ["fc", "act"]) as run:
+        output = torch.compile(model, backend="eager")(images(4, 7, 4))
     for number in range(4):
         own = ts.count_states(expected_rows(output[number]), 9)
         assert run["act"].histogram([number]) == own
