@@ -140,7 +140,10 @@ def test_rows_that_move_to_other_inputs_belong_to_no_known_one(kind):
         run["act"].counts(slice(0, 1))
 
 
-@pytest.mark.parametrize("kind", ["two of them", "narrowed", "mixed", "chosen", "filled in"])
+IN_GRAPHS = ["two of them", "narrowed", "mixed", "chosen", "filled in", "through rows"]
+
+
+@pytest.mark.parametrize("kind", IN_GRAPHS)
 def test_rows_that_move_in_compiled_models(kind):
     """The numbers in tensors are not known when the graph is made."""
     torch.compiler.reset()
