@@ -109,7 +109,30 @@ def padded(m, x):
     return nn.functional.pad(m.fc(x), (0, 0, 0, 0, 1, -1))
 
 
+def positions_first(m, x):
+    """Into the view of all rows, in another order than they have there."""
+    out = torch.zeros_like(h := m.fc(x))
+    out.view(28, 9).copy_(h.transpose(0, 1).reshape(28, 9))
+    return out
+
+
+def other_way_round(m, x):
+    """As many positions as inputs: nothing shows that they change places."""
+    out = torch.zeros_like(h := m.fc(x[:, :4]))
+    out[:] = h.transpose(0, 1)
+    return out
+
+
+def some_neurons(m, x):
+    out = torch.zeros_like(h := m.fc(x[:, :4]))
+    out[..., :3] = h.transpose(0, 1)[..., :3]
+    return out
+
+
 MOVED = {
+    "positions first": positions_first,
+    "other way round": other_way_round,
+    "some neurons": some_neurons,
     "filled in": filled_in,
     "filled unevenly": filled_unevenly,
     "padded": padded,
@@ -221,7 +244,15 @@ def put_back(m, x):
     return out.index_copy(0, at, h[at] * 2)
 
 
+def one_row_for_all(m, x):
+    out = m.fc(x).clone()
+    out[:, 1:] = out[:, :1] * 2
+    out[:, 0] = out[:, 1] + out[:1, 2]
+    return out
+
+
 KEPT = {
+    "one row for all": one_row_for_all,
     "put back": put_back,
     "each": each_with_its_own,
     "last first": last_first,
