@@ -17,6 +17,20 @@ def tell_host(tell: Tell, like: object, *values: object) -> None:
     _TELL_BY_BACKEND[keras.backend.backend()](tell, like, values)
 
 
+def runs_eagerly() -> bool:
+    """Return whether operations are executed now, and not put into a graph."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return bool(tf.executing_eagerly())
+    if backend == "jax":
+        from .. import jax_host_calls
+
+        return not jax_host_calls.in_transformation()
+    return True
+
+
 def tell_of_call(
     begin: Tell, end: Tell, like: object, values: Sequence[object], call: Callable[[], object]
 ) -> object:

@@ -14,7 +14,7 @@ from tensorstate_gpu._capturing.pass_log import PassLog
 from tensorstate_gpu._capturing.pass_notes import Mask, validated_mask
 from tensorstate_gpu._capturing.pass_times import PassTimes
 
-from .host_calls import tell_of_call
+from .host_calls import runs_eagerly, tell_of_call
 from .input_order import is_shuffled
 from .tensors import axes_of, first_tensor
 from .this_call import in_symbolic_call, is_uncounted
@@ -64,8 +64,8 @@ class ModelPasses:
 
     @property
     def is_running(self) -> bool:
-        """Whether a pass has begun and not ended."""
-        return self.times.latest % 2 == 1
+        """Whether a pass has begun, and neither ended nor is known to have failed."""
+        return self.clock % 2 == 1 and not self.times.is_over(self.clock)
 
     @property
     def is_wanted(self) -> bool:
@@ -92,7 +92,17 @@ class ModelPasses:
         known = {size for size in sizes if size is None or isinstance(size, int)}
         begin = functools.partial(self._begin, is_training_pass(model), known, len(told))
         values = [*told, *([] if mask is None else [mask])]
-        return tell_of_call(begin, self._end, tensor, values, lambda: call(*args, **kwargs))
+        return tell_of_call(begin, self._end, tensor, values, lambda: self._run(call, args, kwargs))
+
+    def _run(
+        self, call: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> object:
+        try:
+            return call(*args, **kwargs)
+        except BaseException:
+            if runs_eagerly():  # else it has only been traced, perhaps while another pass runs
+                self.times.note_over(self.clock)
+            raise
 
     def _counts(self, tensor: object) -> bool:
         if tensor is None or in_symbolic_call(tensor):

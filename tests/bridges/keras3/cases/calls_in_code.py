@@ -276,3 +276,30 @@ def test_calls_outside_of_the_model_are_first_ones():
         model.shared(X)
         model.shared(X)
     assert [point.state_count for point in run.values()] == [60, 20]
+
+
+class Failing(Twice):
+    fails = False
+
+    def call(self, x):
+        x = self.shared(x)
+        if self.fails:
+            raise OverflowError("on purpose")
+        return self.shared(x)
+
+
+@pytest.mark.each_process
+def test_calls_after_a_pass_that_failed_are_first_ones():
+    model = Failing()
+    model(X)
+    with ts.capture(model, "shared") as run:
+        model(X)
+        model.fails = True
+        with pytest.raises(OverflowError):
+            model(X)
+        model.shared(X)
+        model.shared(X[:5])
+        model.fails = False
+        model(X)
+    assert [point.state_count for point in run.values()] == [4 * 20 + 5, 40]
+    assert (run[0].passes, run[1].passes) == ((3, 3), (2, 3))
