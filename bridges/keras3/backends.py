@@ -16,12 +16,8 @@ from .points import KerasPoint
 from .this_call import place_of_this_call
 
 
-def pack_and_record(point: KerasPoint, place: object, tensor: Any, axis: int) -> None:
-    """Pack a tensor that has values, on its own device, and record its rows.
-
-    ``place``: see place_of_this_call().
-    """
-    point = point.of_next_call(place)
+def pack_and_record(point: KerasPoint, tensor: Any, axis: int) -> None:
+    """Pack a tensor that has values, on its own device, and record its rows."""
     if not point.takes_batch():
         return
     states = borrow(tensor, "states")
@@ -37,6 +33,10 @@ def _record(
     axis %= len(shape)
     instances = 1 if axis == 0 else shape[0]
     point.record(packed, neurons, axis, instances, spatial_shape=spatial_shape(shape, axis))
+
+
+def _point_of_this_call(point: KerasPoint) -> KerasPoint:
+    return point.of_next_call(place_of_this_call())
 
 
 def capture_tensor(point: KerasPoint, tensor: Any, axis: int) -> Any:
@@ -81,14 +81,18 @@ def _capture_tensorflow(point: KerasPoint, tensor: Any, axis: int) -> Any:
             f"{point.name}: replicas of a tf.distribute strategy cannot be captured"
         )
     if tf.executing_eagerly():
-        pack_and_record(point, place_of_this_call(), tensor, axis)
+        pack_and_record(_point_of_this_call(point), tensor, axis)
     elif control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()):
         raise NotCapturable(f"{point.name}: {_NO_XLA}")
     elif _in_vectorized_map():
         raise NotCapturable(f"{point.name}: {_NO_VECTORIZED_MAP}")
     else:
         place = place_of_this_call(in_graph=True)
-        tf.py_function(lambda x: pack_and_record(point, place, x, axis), [tensor], [])
+
+        def record(x: Any) -> None:
+            pack_and_record(point.of_next_call(place, in_graph=True), x, axis)
+
+        tf.py_function(record, [tensor], [])
     return tensor
 
 
@@ -130,12 +134,12 @@ def _capture_jax(point: KerasPoint, tensor: Any, axis: int) -> Any:
     check_distribution(point.name)
     point.intake.add_barrier(jax.effects_barrier)
     if not jax_host_calls.in_transformation():
-        pack_and_record(point, place_of_this_call(), tensor, axis)
+        pack_and_record(_point_of_this_call(point), tensor, axis)
         return tensor
     place = place_of_this_call(in_graph=True)
 
     def point_of(_: int) -> KerasPoint:
-        called = point.of_next_call(place)
+        called = point.of_next_call(place, in_graph=True)
         called.intake.add_barrier(jax.effects_barrier)
         return called
 
@@ -154,10 +158,10 @@ def _capture_torch(point: KerasPoint, tensor: Any, axis: int) -> Any:
         return tensor
     values = values_of(tensor)
     check_dense(values, point.name)
+    point = _point_of_this_call(point)
     if has_backend(values):
-        pack_and_record(point, place_of_this_call(), values, axis)
+        pack_and_record(point, values, axis)
     else:
-        point = point.of_next_call(place_of_this_call())
         packed, neurons = pack_by_torch(values, axis, point.threshold, point.firing)
         _record(point, packed, neurons, axis, tuple(values.shape))
     return tensor

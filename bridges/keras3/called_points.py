@@ -7,21 +7,33 @@ from tensorstate_gpu.reporting.layer_names import name_of_call
 
 from .passes import LayerPasses, ModelPasses
 
+MOST_PASSES = 64  # that threads make at the same time, whose calls are numbered
+
 
 class PassCalls:
-    """Numbers the calls of a layer within a pass: 1, 2, ..."""
+    """Numbers the calls of a layer within each pass: 1, 2, ..."""
 
     def __init__(self) -> None:
-        self._clock, self._calls = -1, 0
-        self._numbers: dict[object, int] = {}  # by place
+        self._passes: dict[int, _CallsOfPass] = {}  # the last ones, by their time
 
     def number(self, clock: int, place: object) -> int:
         """Return the number of a call; calls from the same ``place``, if that is told, share one.
 
         ``clock``: the time of the pass.
         """
-        if clock != self._clock:
-            self._clock, self._calls, self._numbers = clock, 0, {}
+        if clock not in self._passes:
+            self._passes[clock] = _CallsOfPass()
+            for over in [*self._passes][:-MOST_PASSES]:
+                self._passes.pop(over, None)
+        return self._passes[clock].number(place)
+
+
+class _CallsOfPass:
+    def __init__(self) -> None:
+        self._calls = 0
+        self._numbers: dict[object, int] = {}  # by place
+
+    def number(self, place: object) -> int:
         if place in self._numbers:
             return self._numbers[place]
         self._calls += 1
@@ -52,19 +64,28 @@ class CalledPoint(CapturePoint):
         self.model_passes = passes
         self._pass_log = self.intake.log.pass_source = LayerPasses(passes.times)
 
-    def of_next_call(self, place: object) -> Self:
-        """Return the capture point of the call that is being made; see PassCalls."""
+    def of_next_call(self, place: object, *, in_graph: bool = False) -> Self:
+        """Return the capture point of the call that is being made; see PassCalls.
+
+        ``in_graph``: whether a graph is executed, in whatever thread its backend chooses.
+        """
         passes = self.model_passes
-        if passes is None or not passes.is_running or self.options.merge_calls:
+        if passes is None or self.options.merge_calls:
             return self
-        number = self._calls.number(passes.clock, place)
+        clock = passes.clock_of_graph if in_graph else passes.clock_of_thread
+        number = 1 if clock is None else self._calls.number(clock, place)
         if number == 1:
             return self
+        if len(self._of_code) < number - 1:
+            self._add_later_calls(number - 1)
+        return self._of_code[number - 2] if number - 2 < len(self._of_code) else self
+
+    def _add_later_calls(self, wanted: int) -> None:
         first = self if self.first is None else self.first
         takes_new = self.intake.is_open and self.capture_on
-        while len(self._of_code) < number - 1 and takes_new:
-            self._of_code = (*self._of_code, first._later_call())
-        return self._of_code[number - 2] if number - 2 < len(self._of_code) else self
+        with first.intake.lock:  # other threads may be at the same call
+            while len(self._of_code) < wanted and takes_new:
+                self._of_code = (*self._of_code, first._later_call())
 
     def points_of_store(self) -> tuple[Self, ...]:
         """Create the points of later calls that the store already has rows of."""

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -37,6 +38,13 @@ class LayerPasses(PassLog):
         return log
 
 
+class _OfThread(threading.local):
+    """The times of the pass that a thread has begun last, and of the one that it makes now."""
+
+    begun: int | None = None
+    running: int | None = None
+
+
 class ModelPasses:
     """The passes of a model that are captured.
 
@@ -55,6 +63,7 @@ class ModelPasses:
         self.wants_training: bool | None = None
         self.are_inputs_shuffled = False
         self._in_training: bool | None = None  # None if nothing tells
+        self._here = _OfThread()
         self._options = options
 
     @property
@@ -66,6 +75,16 @@ class ModelPasses:
     def is_running(self) -> bool:
         """Whether a pass has begun, and neither ended nor is known to have failed."""
         return self.clock % 2 == 1 and not self.times.is_over(self.clock)
+
+    @property
+    def clock_of_graph(self) -> int | None:
+        """The time of the pass that runs, for a graph that is executed; None outside of passes."""
+        return self.clock if self.is_running else None
+
+    @property
+    def clock_of_thread(self) -> int | None:
+        """The time of the pass that this thread makes without a graph; None outside of those."""
+        return self._here.running
 
     @property
     def is_wanted(self) -> bool:
@@ -97,12 +116,16 @@ class ModelPasses:
     def _run(
         self, call: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]
     ) -> object:
+        if not runs_eagerly():  # it is only traced, perhaps while another pass runs
+            return call(*args, **kwargs)
+        before, self._here.running = self._here.running, self._here.begun
         try:
             return call(*args, **kwargs)
         except BaseException:
-            if runs_eagerly():  # else it has only been traced, perhaps while another pass runs
-                self.times.note_over(self.clock)
+            self.times.note_over(self.clock)
             raise
+        finally:
+            self._here.running = before
 
     def _counts(self, tensor: object) -> bool:
         if tensor is None or in_symbolic_call(tensor):
@@ -123,7 +146,7 @@ class ModelPasses:
         """
         self._in_training, self.are_inputs_shuffled = mode, is_shuffled(mode)
         self.times.fail(self.clock)  # unless it has ended
-        self.times.begin()
+        self._here.begun = self.times.begin()
         sizes = known.union(map(int, values[:told]))
         self.inputs = next(iter(sizes)) if len(sizes) == 1 else None
         mask = next(iter(values[told:]), None)

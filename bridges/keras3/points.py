@@ -51,8 +51,8 @@ class KerasPoint(CalledPoint):
         for unwrap in all_of_them:
             unwrap()
 
-    def of_next_call(self, place: object) -> Self:
-        point = super().of_next_call(place)
+    def of_next_call(self, place: object, *, in_graph: bool = False) -> Self:
+        point = super().of_next_call(place, in_graph=in_graph)
         if point is not self:  # the mask was told before
             point._own_mask, self._own_mask = self._own_mask, None
         return point

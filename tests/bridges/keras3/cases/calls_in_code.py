@@ -1,5 +1,7 @@
 """Layers that the code of a model, or of another layer, calls several times."""
 
+import threading
+
 import keras
 import numpy as np
 import pytest
@@ -303,3 +305,34 @@ def test_calls_after_a_pass_that_failed_are_first_ones():
         model(X)
     assert [point.state_count for point in run.values()] == [4 * 20 + 5, 40]
     assert (run[0].passes, run[1].passes) == ((3, 3), (2, 3))
+
+
+class Waiting(Twice):
+    """Waits between its calls until another thread is there, too."""
+
+    barrier = None
+
+    def call(self, x):
+        x = self.shared(x)
+        if self.barrier is not None:
+            self.barrier.wait()
+        return self.shared(x)
+
+
+@pytest.mark.each_process
+def test_threads_that_make_passes_at_the_same_time():
+    model = Waiting()
+    model(X)
+    first = array(model.shared(X))
+    steps = first, array(model.shared(first))
+    with ts.capture(model, "shared") as run:
+        model.barrier = threading.Barrier(2)
+        threads = [threading.Thread(target=model, args=(X,)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert [*run] == ["shared_states", "shared:2_states"]
+    for point, step in zip(run.values(), steps, strict=True):
+        rows = ts.compress_states(step)
+        np.testing.assert_array_equal(point.raw_states, np.concatenate([rows, rows]))
