@@ -78,8 +78,14 @@ class SampleTallies:
         if labels is None:
             self._add(None, hashes, has_units)
             return
-        for label in dict.fromkeys(labels.tolist()):
-            self._add(label, hashes[labels == label], has_units)
+        numbers: dict[Label, int] = {}
+        found = [numbers.setdefault(label, len(numbers)) for label in labels.tolist()]
+        of_input = np.array(found, np.int64)
+        # Sorted once: a comparison with each label would take labels x inputs.
+        by_label = hashes[np.argsort(of_input, kind="stable")]
+        ends = np.cumsum(np.bincount(of_input))[:-1]
+        for label, own in zip(numbers, np.split(by_label, ends), strict=False):
+            self._add(label, own, has_units)
 
     def _add(self, label: Label, hashes: Hashes, has_units: bool) -> None:
         by_group = np.bincount(groups_of(hashes, self._groups), minlength=self._groups)
