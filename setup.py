@@ -21,8 +21,9 @@ class FreshBuild(build_py):
     """Leaves nothing of an earlier version in build/, which pip would install as well."""
 
     def run(self) -> None:
-        if not self.editable_mode:
-            shutil.rmtree(Path(self.build_lib) / "tensorstate_gpu", ignore_errors=True)
+        built = Path(self.build_lib) / "tensorstate_gpu"
+        if not (self.editable_mode or built.resolve() == Path("tensorstate_gpu").resolve()):
+            shutil.rmtree(built, ignore_errors=True)
         super().run()
 
 

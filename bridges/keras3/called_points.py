@@ -81,7 +81,7 @@ class CalledPoint(CapturePoint):
         return self._of_code[number - 2] if number - 2 < len(self._of_code) else self
 
     def _add_later_calls(self, wanted: int) -> None:
-        first = self if self.first is None else self.first
+        first: Self = self if self.first is None else self.first
         takes_new = self.intake.is_open and self.capture_on
         with first.intake.lock:  # other threads may be at the same call
             while len(self._of_code) < wanted and takes_new:
