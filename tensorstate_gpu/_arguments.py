@@ -64,9 +64,12 @@ def positive_integer(value: Any, argument: str) -> int:
 
 def flag(value: Any, argument: str) -> bool:
     """Return True or False. Raises TypeError for what only counts as one of them, such as "no"."""
-    if not isinstance(value, bool | np.bool_):
+    found = value
+    if getattr(value, "shape", None) == () and hasattr(value, "tolist"):
+        found = plain_numbers(value, argument)  # what a comparison of tensors returns
+    if not isinstance(found, bool):
         raise TypeError(f"{argument} must be True or False, got {type(value).__name__}")
-    return bool(value)
+    return found
 
 
 def listed(values: Any, argument: str, kind: str) -> list[Any]:

@@ -69,7 +69,7 @@ class ManyEstimates:
             coverage.share,
             coverage.least,
             printed,
-            groups.rows.sum(axis=1).astype(np.int64),
+            many.rows(),
             found.distinct,
         )
 
@@ -153,7 +153,7 @@ class _Coverage:
         by_groups = ONE_SIDED * _error_by_groups(rows, rows_alone, share)
         doubt = np.where(many.has_units, np.maximum(doubt, by_groups), doubt)
         least = np.maximum(0.0, share - doubt)
-        return cls(share, doubt, least, rows_alone.sum(axis=1) == whole, independent, effective)
+        return cls(share, doubt, least, many.share_no_state(), independent, effective)
 
 
 def _effect_of_sizes(rows: Floats, instances: Floats) -> Floats:

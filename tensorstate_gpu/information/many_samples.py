@@ -60,10 +60,21 @@ class ManySamples:
         sums = np.bincount(self.places, self.counts, minlength=len(self.sample_of))
         return sums.astype(np.float64, copy=False)
 
+    def rows(self) -> Ints:
+        """Return how many rows each sample has, also where a float does not hold the number."""
+        found = np.zeros(len(self.instances), np.int64)
+        np.add.at(found, self.sample_of[self.places], self.counts)
+        return found
+
     def rows_alone(self) -> Floats:
         """Return the rows of each group whose state occurs in no other, (samples, groups)."""
         groups = np.bincount(self.places, minlength=len(self.sample_of))
         return self.by_group(np.where(groups[self.places] == 1, self.counts, 0))
+
+    def share_no_state(self) -> NDArray[np.bool_]:
+        """Return of each sample whether each of its states is in one group only, (samples,)."""
+        groups = np.bincount(self.places, minlength=len(self.sample_of))
+        return self.by_sample(groups > 1) == 0
 
     def squares(self) -> Floats:
         """Return the sums over states of their squared count, by that in all groups."""

@@ -81,16 +81,28 @@ def test_intervals_and_bounds_of_all_kinds_are_among_them():
 def test_counts_that_are_large():
     rng = np.random.default_rng(0)
     samples = []
-    for most in (10, 10**6, 10**11):
+    for most in (10, 10**6, 10**11, 2**53):
         parts = [
             ts.StateCounts(np.arange(8, dtype=np.uint8)[:, None], rng.integers(1, most, 8), 4)
             for _ in range(32)
         ]
         samples.append(ts.GroupedCounts(parts, [3] * 32))
-    check(samples)
+    rows = [sample.together().total for sample in samples]
+    assert rows[-1] > 2**53  # of which floats leave out some
+    assert check(samples).rows.tolist() == rows
 
 
 def test_nothing_is_a_warning():
     rng = np.random.default_rng(1)
     with np.errstate(all="raise"):
         check([drawn(rng, 8, 32, inputs, 3, 5) for inputs in (1, 2, 40, 90)])
+
+
+def test_a_state_of_several_groups_counts_however_seldom_it_is():
+    """Beside so many rows, a float does not tell those without its two."""
+    own = [np.array([[group], [40]], np.uint8) for group in range(32)]
+    parts = [ts.StateCounts(own[group], [2**54, 1], 6) for group in range(2)]
+    parts += [ts.StateCounts(own[group][:1], [2**54], 6) for group in range(2, 32)]
+    alone = [ts.StateCounts(rows[:1], [2**54], 6) for rows in own]
+    found = check([ts.GroupedCounts(each, [1] * 32) for each in (parts, alone)])
+    assert found.lower[0] < found.lower[1]

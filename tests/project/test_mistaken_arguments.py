@@ -30,7 +30,7 @@ def stored(tmp_path):
 
 # ---- yes or no ---------------------------------------------------------------------------------
 
-NEITHER = ["no", None, 1, np.array([0, 1]), torch.ones(2)]
+NEITHER = ["no", None, 1, np.array([0, 1]), np.array(1), torch.ones(2)]
 
 
 @pytest.mark.parametrize("given", NEITHER, ids=lambda given: type(given).__name__)
@@ -55,9 +55,11 @@ def test_other_functions_are_told_yes_or_no(given, run, tmp_path):
     assert not [*tmp_path.iterdir()]
 
 
-def test_numpys_own_booleans_are_yes_and_no(run):
-    assert run.report(by_label=np.True_).by_label
-    assert not run.report(by_label=np.False_).by_label
+@pytest.mark.parametrize("boolean", [np.bool_, np.array, torch.tensor])
+def test_a_boolean_of_a_library_is_yes_or_no(boolean, run):
+    """As of a comparison: an array without axes."""
+    assert run.report(by_label=boolean(True)).by_label
+    assert not run.report(by_label=boolean(False)).by_label
 
 
 # ---- one thing where a list of them is needed --------------------------------------------------

@@ -70,5 +70,5 @@ def test_more_labels_take_little_more_work(monkeypatch):
         made = of_labels(labels)
         return len(calls_of(lambda: ts.Run([made]).report(by_label=True)))
 
-    calls(200)  # compiles kernels
+    calls(600)  # compiles kernels, as few labels need not
     assert calls(600) - calls(200) < 400 * 700
