@@ -93,7 +93,7 @@ class Folder:
         self._lock = FolderLock()
         self._created: list[Path] = []  # by claim(), from the inside out
         self._inode: int | None = None  # of the claimed folder
-        # Where no lock keeps others out: the last record, and one whose writing has failed since.
+        # Where no lock keeps others out: the record, and another one whose writing has failed.
         self._own_records: list[bytes] = []
 
     def __str__(self) -> str:
@@ -149,6 +149,7 @@ class Folder:
             raise taken_over(self) from None
         if found not in self._own_records:
             raise taken_over(self)
+        self._own_records.sort(key=lambda own: own != found)  # it stays until a write replaces it
 
     def delete(self, key: str) -> None:
         """Delete a file, and the folders above it that become empty."""

@@ -1,5 +1,6 @@
 """Folders of file systems that have no locks: a second writer is found, and nothing mixes."""
 
+import contextlib
 import errno
 import os
 
@@ -78,6 +79,31 @@ def test_a_record_that_was_replaced_although_an_error_says_no_is_the_writers_own
     point.append(ROWS[300:], 300)
     store.close()
     assert len(failed) == 1
+    assert ts.Store(path)["layer"].histogram() == ts.count_states(ROWS, 24)
+
+
+def test_the_next_record_may_fail_before_it_is_in_its_place(path, monkeypatch):
+    """After one that is there although an error said no."""
+    store = opened(path, "x")
+    point = new_point(store, neurons=24)
+    replace, failed = FileSystemCalls.replace, []
+
+    def fail_twice(self, source, target):
+        is_record = target == path / "zarr.json"
+        if not is_record or len(failed) != 1:
+            replace(self, source, target)
+        if is_record and len(failed) < 2:
+            failed.append(target)
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(target))
+
+    monkeypatch.setattr(FileSystemCalls, "replace", fail_twice)
+    for start in (0, 200):
+        point.append(ROWS[start : start + 200], 200)
+        with contextlib.suppress(OSError):  # unless the writer has tried again by itself
+            store.commit()
+    point.append(ROWS[400:], 200)
+    store.close()
+    assert len(failed) == 2
     assert ts.Store(path)["layer"].histogram() == ts.count_states(ROWS, 24)
 
 
