@@ -4,7 +4,11 @@
 ``tensorstate_gpu``. Every folder with an ``__init__.py`` below the three roots is a package.
 """
 
+import shutil
+from pathlib import Path
+
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOTS = {
     "tensorstate_gpu": "tensorstate_gpu",
@@ -12,7 +16,19 @@ ROOTS = {
     "tensorstate_gpu.cpu_fallback": "cpu_fallback",
 }
 
+
+class FreshBuild(build_py):
+    """Leaves nothing of an earlier version in build/, which pip would install as well."""
+
+    def run(self) -> None:
+        built = Path(self.build_lib) / "tensorstate_gpu"
+        if not (self.editable_mode or built.resolve() == Path("tensorstate_gpu").resolve()):
+            shutil.rmtree(built, ignore_errors=True)
+        super().run()
+
+
 setup(
+    cmdclass={"build_py": FreshBuild},
     packages=[
         package
         for root, folder in ROOTS.items()

@@ -232,7 +232,7 @@ def warn_of_contradicted(layers: list[str]) -> None:
 def warn_of_skipped(layers: list[str]) -> None:
     """Issue a SkippedLayersWarning that names the layers."""
     warn_user(
-        f"there is no tensor in what these layers pass, and they are skipped: {_listed(layers)}",
+        f"these layers pass nothing that has neurons, and are skipped: {_listed(layers)}",
         SkippedLayersWarning,
     )
 

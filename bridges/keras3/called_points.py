@@ -1,6 +1,6 @@
 """Keras 3: CalledPoint, a capture point of a layer that has more, for its later calls in a pass."""
 
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu.reporting.layer_names import name_of_call
@@ -81,7 +81,7 @@ class CalledPoint(CapturePoint):
         return self._of_code[number - 2] if number - 2 < len(self._of_code) else self
 
     def _add_later_calls(self, wanted: int) -> None:
-        first = self if self.first is None else self.first
+        first = cast(Self, self if self.first is None else self.first)
         takes_new = self.intake.is_open and self.capture_on
         with first.intake.lock:  # other threads may be at the same call
             while len(self._of_code) < wanted and takes_new:

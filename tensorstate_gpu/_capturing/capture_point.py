@@ -58,7 +58,7 @@ class CapturePoint(PointStates):
     merge_calls : bool
         Whether the calls of a module within one forward pass share a capture point, as those of a
         recurrent cell. By default, each has its own: ``relu_post_states``, ``relu:2_post_states``.
-        PyTorch, and calls in the graphs of functional models of Keras.
+        PyTorch and Keras.
     when : "train", "eval" or function (model) -> bool, optional
         Which forward passes are captured: those of a model in training mode, those of a model that
         is not, or those for which a function returns True; it is called once per pass. By default,

@@ -25,14 +25,18 @@ def least_entropy(sums: GroupSums, value: float, replicates: Replicates) -> Boun
     state has the probability q and all others are rare. It occurs at most once among N independent
     instances with probability (1 - q)**N + N q (1 - q)**(N - 1), which is 5 % for N q = 4.744. So q
     is less with 95 % confidence, and the entropy, at least -log2 of q**2, is more than
-    2 log2 N - 4.49. Pairs of instances within a group do not count.
+    2 log2 N - 4.49. Pairs of instances within a group do not count. Where instances have different
+    numbers of rows, they count as fewer (Kish 1965): a few may have most of the rows, and the
+    states of the others, all different, say little of the entropy then.
     """
     if sums.rows_alone.sum() == sums.rows:
         pairs = 1 - 1 / replicates.groups
-        instances = sums.instances.independent
+        instances = min(replicates.groups, sums.instances.independent)
+        if not sums.instances.has_units:
+            instances = sums.effective_instances
         if pairs <= 0:
             return 0.0, "nothing"
-        bits = 2 * math.log2(instances) + math.log2(pairs) - NO_COINCIDENCE
+        bits = 2 * math.log2(max(1.0, instances)) + math.log2(pairs) - NO_COINCIDENCE
         return max(0.0, bits), "no coincidences"
     if replicates.margin is None:
         return 0.0, "nothing"

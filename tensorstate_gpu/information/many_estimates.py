@@ -53,7 +53,7 @@ class ManyEstimates:
         margin = error * groups.quantile
         value = np.minimum(found.source, neurons)
         most = np.minimum(neurons, _by_the_neurons(many, groups, coverage))
-        least = np.minimum(most, _least(groups, coverage, value, margin))
+        least = np.minimum(most, _least(many, groups, coverage, value, margin))
         too_high = np.maximum(0.0, np.maximum(found.sample - value, BIASES * bias))
         too_low = np.maximum(0.0, np.maximum(value - found.sample, -BIASES * bias))
         low = value - margin - np.minimum(value, too_high)
@@ -212,10 +212,15 @@ def _second_order_error(many: ManySamples, groups: _Groups, found: Entropies) ->
     return np.where(freedom > 0, error, 0.0)
 
 
-def _least(groups: _Groups, coverage: _Coverage, value: Floats, margin: Floats) -> Floats:
+def _least(
+    many: ManySamples, groups: _Groups, coverage: _Coverage, value: Floats, margin: Floats
+) -> Floats:
     """Return the lower bounds, as least_entropy() does."""
     pairs = 1 - 1 / groups.number
-    bits = 2 * np.log2(coverage.independent) + np.log2(np.where(pairs > 0, pairs, 1.0))
+    instances = np.where(
+        many.has_units, np.minimum(groups.number, coverage.independent), coverage.effective
+    )
+    bits = 2 * np.log2(np.maximum(1.0, instances)) + np.log2(np.where(pairs > 0, pairs, 1.0))
     without = np.where(pairs > 0, np.maximum(0.0, bits - NO_COINCIDENCE), 0.0)
     by_error = np.where(groups.are_enough, np.maximum(0.0, value - margin), 0.0)
     return np.where(coverage.alone, without, by_error)

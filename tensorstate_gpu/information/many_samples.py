@@ -74,7 +74,8 @@ class ManySamples:
     def share_no_state(self) -> NDArray[np.bool_]:
         """Return of each sample whether each of its states is in one group only, (samples,)."""
         groups = np.bincount(self.places, minlength=len(self.sample_of))
-        return self.by_sample(groups > 1) == 0
+        none: NDArray[np.bool_] = self.by_sample(groups > 1) == 0
+        return none
 
     def squares(self) -> Floats:
         """Return the sums over states of their squared count, by that in all groups."""

@@ -70,6 +70,12 @@ def _folders_in(path: Path) -> list[str]:
     return [folder for folder, _, _ in os.walk(path, topdown=False)][:-1]
 
 
+def _has_entries(folder: Path) -> bool:
+    """Return whether a folder is not empty; reads the first names only, of which there are many."""
+    with os.scandir(folder) as entries:
+        return next(entries, None) is not None
+
+
 class Folder:
     """The files of a store in a local folder, by keys such as ``conv_1/c/0/0``.
 
@@ -153,7 +159,7 @@ class Folder:
         self._unsynced[file.parent] = None
         with self._folders:
             for folder in file.parents:
-                if folder == self.path or not folder.is_dir() or any(folder.iterdir()):
+                if folder == self.path or not folder.is_dir() or _has_entries(folder):
                     return
                 self.system.rmdir(folder)
                 self._unsynced.pop(folder, None)

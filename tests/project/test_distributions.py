@@ -67,6 +67,18 @@ def test_setup_finds_what_must_be_in_the_wheel(tree):
     assert set(done.stdout.split()) == due
 
 
+def test_a_module_of_an_earlier_version_is_not_built(tree):
+    """Of ``git pull`` and ``pip install .`` in a clone where that was done before."""
+    before = tree / "build/lib/tensorstate_gpu/removed.py"
+    before.parent.mkdir(parents=True)
+    before.touch()
+    command = [sys.executable, "-W", "ignore", "setup.py", "--quiet", "build", "--build-base=build"]
+    subprocess.run(command, cwd=tree, capture_output=True, check=True)
+    built = tree / "build/lib"
+    files = {path.relative_to(built).as_posix() for path in built.rglob("*") if path.is_file()}
+    assert files == {name for name in checks.wanted_in_wheel(tree) if "dist-info" not in name}
+
+
 def sdist_of(names, path):
     sdist = path / "tensorstate_gpu-0.tar.gz"
     with tarfile.open(sdist, "w:gz") as archive:

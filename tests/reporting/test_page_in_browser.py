@@ -263,10 +263,16 @@ def test_a_phone_in_the_dark(opened, address):
     page = opened(address, viewport=PHONE, color_scheme="dark")
     open_layer(page, 3)
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+    assert 0 < widest_label(page) <= PHONE["width"] / 3  # names leave room for the bars
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(22, 22, 22)"
     assert colour_of_labels(page) == "rgb(236, 236, 236)"
     page.emulate_media(color_scheme="light")
     assert colour_of_labels(page) == "rgb(28, 28, 28)"
+
+
+def widest_label(page):
+    labels = page.locator('[data-chart="efficiency"] .role-axis-label text')
+    return max(label.bounding_box()["width"] for label in labels.all())
 
 
 def colour_of_labels(page):

@@ -40,6 +40,24 @@ def path(finished, quick_path):
     return quick_path
 
 
+def test_many_chunks_are_forgotten_without_listing_them_for_each(monkeypatch, tmp_path):
+    """A store of 400 GB has 100,000: to read all their names for each of them takes an hour."""
+    with ts.Store(tmp_path / "run.zarr", "x", commit_seconds=None, chunk_bytes=64) as store:
+        new_point(store, neurons=8).append(rows_of(64 * 300, 8), 64 * 300)
+    names_read, listdir = [], os.listdir
+
+    def counting(*args):
+        names_read.extend(found := listdir(*args))
+        return found
+
+    with ts.Store(tmp_path / "run.zarr", "a", commit_seconds=None) as store:
+        monkeypatch.setattr(os, "listdir", counting)
+        store.rewind(64)
+        monkeypatch.undo()
+    assert len([*(tmp_path / "run.zarr/layer/c").iterdir()]) == 1
+    assert len(names_read) <= 2 * 300
+
+
 def test_training_goes_on_from_a_checkpoint(tmp_path):
     """30 steps of 32 inputs, interrupted in the 17th, after the checkpoint of the 10th."""
     path, saved = tmp_path / "run.zarr", tmp_path / "checkpoint.pt"

@@ -201,7 +201,7 @@ def join(parts: Iterable[Axes], shape: Sequence[int]) -> Axes | None:
             if _says_something(result[i]) and result[i] != axis:
                 if _kinds(result[i]) != _kinds(axis):
                     return None
-                if _places_of_inputs(result[i]) != _places_of_inputs(axis):
+                if places_of_inputs(result[i]) != places_of_inputs(axis):
                     mixed.add(i)
                 if has(result[i], POSITION) or not has(axis, POSITION):
                     continue
@@ -219,7 +219,7 @@ def _places_of_one_neuron(parts: Iterable[Axes], shape: Sequence[int]) -> set[in
     return {i for i in places if len(places) == 1 and -i <= len(shape) and shape[i] == 1}
 
 
-def _places_of_inputs(axis: Axis) -> list[tuple[Factor, int]]:
+def places_of_inputs(axis: Axis) -> list[tuple[Factor, int]]:
     """Return the factors that count inputs, and how many entries each step of them is apart."""
     apart = [math.prod(f.size for f in axis[i + 1 :]) for i in range(len(axis))]
     return [(f, a) for f, a in zip(axis, apart, strict=True) if f.kind == BATCH and f.size != 1]

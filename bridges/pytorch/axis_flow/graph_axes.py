@@ -112,6 +112,7 @@ class _GraphAxes:
         self._has_begin = has_begin
         self._followed: set[str] = set()  # names of nodes
         self._stand_ins: dict[int, tuple[Tensor, Tensor]] = {}  # of tensors without data, by id
+        self._memories: dict[int, torch.UntypedStorage] = {}  # of these, by that of the tensors
 
     def _begin(self) -> None:
         self._known = KnownAxes()
@@ -201,8 +202,16 @@ class _GraphAxes:
         if not isinstance(value, Tensor):
             return value
         if id(value) not in self._stand_ins:
-            self._stand_ins[id(value)] = (value, _with_plain_shape(value))
+            self._stand_ins[id(value)] = (value, _with_plain_shape(value, self._memory_for(value)))
         return self._stand_ins[id(value)][1]
+
+    def _memory_for(self, value: Tensor) -> torch.UntypedStorage | None:
+        """Return the memory of what stands for a tensor, which that of its views shares."""
+        try:
+            key = value.untyped_storage()._cdata
+        except (NotImplementedError, RuntimeError):  # of sparse tensors, for example
+            return None
+        return self._memories.setdefault(key, torch.empty(0, device="meta").untyped_storage())
 
 
 _axes: "weakref.WeakKeyDictionary[Graph, _GraphAxes]" = weakref.WeakKeyDictionary()
@@ -220,13 +229,15 @@ def _joined(axes: Axes, with_positions: Axes | None) -> Axes:
     return tuple(b if has(b, POSITION) and not has(a, NEURON) else a for a, b in pairs)
 
 
-def _with_plain_shape(tensor: Tensor) -> Tensor:
+def _with_plain_shape(tensor: Tensor, memory: torch.UntypedStorage | None) -> Tensor:
     """Return a tensor without data whose sizes are no symbols: comparing these would be a guard."""
     sizes, strides = (
         [size.node.hint if isinstance(size, torch.SymInt) else size for size in each]
         for each in (tensor.shape, tensor.stride())
     )
     plain = torch.empty_strided(sizes, strides, dtype=tensor.dtype, device="meta")
+    if memory is not None:
+        plain.set_(memory, 0, sizes, strides)
     return nn.Parameter(plain, requires_grad=False) if isinstance(tensor, nn.Parameter) else plain
 
 

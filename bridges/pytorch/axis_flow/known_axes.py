@@ -307,6 +307,7 @@ def _are_chosen_weights(call: Call) -> bool:
 def _memory(tensor: Tensor) -> int:
     """Return the address of a tensor's memory, which its views share."""
     try:
-        return tensor.untyped_storage().data_ptr() or id(tensor)
+        storage = tensor.untyped_storage()
+        return storage.data_ptr() or storage._cdata  # what stands for tensors has no data
     except (NotImplementedError, RuntimeError):  # sparse tensors, tensors of functorch
         return id(tensor)

@@ -38,7 +38,13 @@ def _resized_to(axes: Axes | None, shape: Sequence[int]) -> Axes | None:
 
 @rule("pad constant_pad_nd glu diff")
 def _padded(call: Call) -> Result:
-    return _resized_to(call.input_axes, call.shape)
+    axes = _resized_to(call.input_axes, call.shape)
+    added = (call.argument(1, "pad") or ()) if "pad" in call.name else ()
+    if axes is None or not any(added):
+        return axes
+    # What is added before the first entry, and cut off behind the last, puts inputs elsewhere.
+    moved = {len(axes) - 1 - i for i, before in enumerate(added[::2]) if before}
+    return tuple(without((axis,), BATCH)[0] if i in moved else axis for i, axis in enumerate(axes))
 
 
 @rule("cummax cummin")

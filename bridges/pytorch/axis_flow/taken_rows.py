@@ -15,7 +15,21 @@ from .factors import BATCH, Axes, counts_inputs, has, size_of
 from .sequences import numbers_inputs
 from .writes import indexed_axes
 
-Rows = tuple[int, ...]  # numbers along the axis of the inputs
+
+class Unread:
+    """Rows that an index takes whose numbers cannot be read: inside a graph that is made, say."""
+
+    def __init__(self, index: Tensor) -> None:
+        self._index = index
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Unread) and self._index is other._index
+
+    def __hash__(self) -> int:
+        return id(self._index)
+
+
+Rows = tuple[int, ...] | Unread  # numbers along the axis of the inputs
 _MOST = 1 << 16  # of them
 _WRITING = {"index_copy", "index_put"}
 
@@ -49,7 +63,7 @@ class TakenRows:
         else:
             index = indexed_axes(target.ndim, index).get(place)
             there = None if index is None else _numbers(index, target.shape[place])
-        return there is not None and len(there) == len(rows) and there != rows
+        return there is not None and _differ(there, rows)
 
     def are_moved_by(self, call: Call) -> bool:
         """Return whether a function puts rows where other inputs' are."""
@@ -58,6 +72,8 @@ class TakenRows:
             return any(map(self._are_in_another_order, values)) and any(
                 counts_inputs(call.known(tensor)) for tensor in values
             )
+        if call.name.rstrip("_") == "masked_scatter":
+            return _fills_other_inputs(call)
         if call.name.rstrip("_") not in _WRITING:
             return False
         dim, value = call.argument(1, "dim", "indices"), call.argument(2, "values")
@@ -69,7 +85,30 @@ class TakenRows:
 
     def _are_in_another_order(self, tensor: Tensor) -> bool:
         rows = self._rows.get(tensor, ())
-        return len(rows) > 1 and rows != (*range(len(rows)),)
+        return isinstance(rows, Unread) or (len(rows) > 1 and rows != (*range(len(rows)),))
+
+
+def _differ(there: Rows, rows: Rows) -> bool:
+    if isinstance(there, Unread) or isinstance(rows, Unread):
+        return there != rows
+    return len(there) == len(rows) and there != rows
+
+
+def _fills_other_inputs(call: Call) -> bool:
+    """Return whether entries of some inputs fill the places that a mask leaves in others.
+
+    They fill them one after the other: each input its own, if it has as many places as entries.
+    """
+    mask, source = call.argument(1, "mask"), call.argument(2, "source")
+    axes, written = call.input_axes, call.known(source)
+    if axes is None or written is None or not counts_inputs(written):
+        return False
+    inputs = axes[0][:1]
+    if not has(inputs, BATCH) or written[0][:1] != inputs:
+        return True
+    size = inputs[0].size
+    places = _values(mask.expand(call.shape).reshape(size, -1).sum(1))
+    return places is None or any(each != source.numel() // size for each in places)
 
 
 def _place_of_inputs(axes: Axes | None) -> int | None:
@@ -144,11 +183,14 @@ _TAKING: dict[str, _Taking] = {
 
 
 def _numbers(index: Any, size: int) -> Rows | None:
-    """Return the numbers of the rows that an index takes; None if it does not tell."""
+    """Return the rows that an index takes; None if it does not tell."""
     if size > _MOST or numbers_inputs(index):
         return None
     if isinstance(index, Tensor):
-        index = _values(index)
+        values = _values(index)
+        if values is None:
+            return Unread(index) if index.ndim <= 1 else None
+        index = values
     if isinstance(index, slice):
         return tuple(range(size)[index])
     if isinstance(index, int) and not isinstance(index, bool):

@@ -14,6 +14,7 @@ from .factors import (
     has,
     neuron_places,
     other,
+    places_of_inputs,
     resized,
     size_of,
     without,
@@ -34,6 +35,8 @@ def after_write(
     positions of its own. If it has none, they were taken by such numbers before, as experts take
     them, and are written back.
     """
+    if written is not None and _are_elsewhere(before, index, written):
+        return without(before, BATCH)
     kinds = [kind for kind in (BATCH, POSITION) if any(has(axis, kind) for axis in written or ())]
     axes = list(before)
     for i, axis in enumerate(axes):
@@ -45,6 +48,18 @@ def after_write(
         for kind in gone:
             axes[i] = without((axes[i],), kind)[0]
     return tuple(axes)
+
+
+def _are_elsewhere(before: Axes, index: Mapping[int, Any], written: Axes) -> bool:
+    """Return whether a value has its inputs at other places than what it is written to."""
+    left = [i for i in range(len(before)) if not isinstance(index.get(i), int)]
+    if any(not isinstance(each, (int, slice)) for each in index.values()):
+        return False
+    pairs = list(zip(reversed(left), reversed(written), strict=False))
+    whole = [(before[i], axis) for i, axis in pairs if i not in index and size_of(axis) > 1]
+    return any(has(axis, BATCH) for _, axis in whole) and any(
+        places_of_inputs(there) != places_of_inputs(axis) for there, axis in whole
+    )
 
 
 def indexed_axes(ndim: int, index: Any) -> dict[int, Any]:

@@ -37,7 +37,7 @@ def _base(description: str) -> alt.Chart:
 
 def _efficiency() -> Spec:
     base = _base("Efficiency of each layer, its 95 % range, and its ceiling")
-    axis = alt.Axis(ticks=False, domain=False, labelPadding=8, labelLimit=240)
+    axis = alt.Axis(ticks=False, domain=False, labelPadding=8)
     layer = alt.Y("name:N", sort=None, title=None, axis=axis)
     percent = alt.Scale(domain=[0, 100])
     told = ["layer:N", "efficiency:Q", "lower:Q", "upper:Q", "ceiling:Q", "quality:N"]

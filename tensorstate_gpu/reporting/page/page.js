@@ -141,7 +141,7 @@
     if (name === "training") for (const channel of ["color", "strokeDash"]) spec.encoding[channel].legend.columns = Math.max(1, Math.floor(place.clientWidth / 180));
     if (name === "map") drawSquares(spec, place, source.map_width, rows.length / source.map_width);
     // On a phone, names would take half of the width.
-    const axisY = { labelLimit: Math.min(200, place.clientWidth / 3) };
+    const axisY = { labelLimit: Math.min(240, place.clientWidth / 3) };
     // For a screen reader, Vega makes a document of hundreds of marks of the element that it draws in.
     const drawing = document.createElement("div");
     drawing.setAttribute("aria-hidden", "true");

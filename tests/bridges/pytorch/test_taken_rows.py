@@ -92,7 +92,50 @@ def rolled(m, x):
     return torch.where(x[:, :1, :1] > 0, torch.roll(h, 1, dims=0), h)
 
 
+def filled_in(m, x):
+    """The first rows fill the places that a mask leaves, whose are other inputs."""
+    h = m.fc(x)
+    return h.masked_scatter(torch.tensor([False, True, True, True])[:, None, None], h * 2)
+
+
+def filled_unevenly(m, x):
+    """As many places as there are entries, but not as many of each input."""
+    h = m.fc(x)
+    places = torch.arange(14) < torch.tensor([0, 14, 9, 5])[:, None]
+    return torch.cat([h, h], 1).masked_scatter_(places[..., None], h)
+
+
+def padded(m, x):
+    return nn.functional.pad(m.fc(x), (0, 0, 0, 0, 1, -1))
+
+
+def positions_first(m, x):
+    """Into the view of all rows, in another order than they have there."""
+    out = torch.zeros_like(h := m.fc(x))
+    out.view(28, 9).copy_(h.transpose(0, 1).reshape(28, 9))
+    return out
+
+
+def other_way_round(m, x):
+    """As many positions as inputs: nothing shows that they change places."""
+    out = torch.zeros_like(h := m.fc(x[:, :4]))
+    out[:] = h.transpose(0, 1)
+    return out
+
+
+def some_neurons(m, x):
+    out = torch.zeros_like(h := m.fc(x[:, :4]))
+    out[..., :3] = h.transpose(0, 1)[..., :3]
+    return out
+
+
 MOVED = {
+    "positions first": positions_first,
+    "other way round": other_way_round,
+    "some neurons": some_neurons,
+    "filled in": filled_in,
+    "filled unevenly": filled_unevenly,
+    "padded": padded,
     "one by one": one_by_one,
     "by tensors": by_tensors,
     "halves": halves,
@@ -120,6 +163,22 @@ def test_rows_that_move_to_other_inputs_belong_to_no_known_one(kind):
         run["act"].counts(slice(0, 1))
 
 
+IN_GRAPHS = ["two of them", "narrowed", "mixed", "chosen", "filled in", "through rows"]
+
+
+@pytest.mark.parametrize("kind", IN_GRAPHS)
+def test_rows_that_move_in_compiled_models(kind):
+    """The numbers in tensors are not known when the graph is made."""
+    torch.compiler.reset()
+    model = Calls(MOVED[kind], fc=nn.Linear(4, 9))
+    with torch.no_grad(), ts.capture(model, ["fc", "act"]) as run:
+        output = torch.compile(model, backend="eager")(images(4, 7, 4))
+    assert (run["act"].axis, run["act"].axis_origin) == (2, "flow")
+    assert run["act"].histogram() == ts.count_states(expected_rows(output), 9)
+    with pytest.raises(ts.errors.InputsUnknown, match="inputs lost at"):
+        run["act"].counts(slice(0, 1))
+
+
 def each_with_its_own(m, x):
     out = torch.zeros_like(h := m.fc(x))
     for i in range(4):
@@ -132,6 +191,18 @@ def last_first(m, x):
     for i in reversed(range(4)):
         out[i - 4] = h[i].relu()
     return out
+
+
+def images_among_tokens(m, x):
+    """As a language model gets the features of an image for each text."""
+    h = m.fc(x)
+    places = torch.arange(7) % 2 == torch.tensor([0, 1, 0, 1])[:, None]
+    places[:, -1] = False
+    return h.masked_scatter(places[..., None], m.fc(x[:, :3]))
+
+
+def shifted_tokens(m, x):
+    return nn.functional.pad(m.fc(x), (0, 0, 1, -1))
 
 
 def by_mask(m, x):
@@ -166,9 +237,27 @@ def flipped_steps(m, x):
     return torch.where(h > 0, h, h.flip(1).roll(1, 1))
 
 
+def put_back(m, x):
+    """As experts put back the rows that they have taken."""
+    out = torch.zeros_like(h := m.fc(x))
+    at = torch.tensor([2, 0])
+    return out.index_copy(0, at, h[at] * 2)
+
+
+def one_row_for_all(m, x):
+    out = m.fc(x).clone()
+    out[:, 1:] = out[:, :1] * 2
+    out[:, 0] = out[:, 1] + out[:1, 2]
+    return out
+
+
 KEPT = {
+    "one row for all": one_row_for_all,
+    "put back": put_back,
     "each": each_with_its_own,
     "last first": last_first,
+    "images among tokens": images_among_tokens,
+    "shifted tokens": shifted_tokens,
     "mask": by_mask,
     "one for all": where_first_is,
     "steps": steps,
@@ -182,6 +271,17 @@ def test_rows_that_stay_with_their_input_belong_to_it(kind):
     model = Calls(KEPT[kind], fc=nn.Linear(4, 9))
     with torch.no_grad(), ts.capture(model, "act") as run:
         output = model(images(4, 7, 4))
+    for number in range(4):
+        own = ts.count_states(expected_rows(output[number]), 9)
+        assert run["act"].histogram([number]) == own
+
+
+@pytest.mark.parametrize("kind", ["each", "put back", "steps", "messages", "shifted tokens"])
+def test_rows_that_stay_in_compiled_models(kind):
+    torch.compiler.reset()
+    model = Calls(KEPT[kind], fc=nn.Linear(4, 9))
+    with torch.no_grad(), ts.capture(model, ["fc", "act"]) as run:
+        output = torch.compile(model, backend="eager")(images(4, 7, 4))
     for number in range(4):
         own = ts.count_states(expected_rows(output[number]), 9)
         assert run["act"].histogram([number]) == own

@@ -146,8 +146,8 @@ def sentences():
 
 
 def test_padding_is_left_out():
-    """Of 2, 5 and 6 words, at most 9 are the first two sentences; at most 1 is no whole one."""
-    for most, expected in ((None, (13, 3)), (9, (7, 2)), (1, (1, 3))):
+    """Of 2, 5 and 6 words, at most 9 are of all sentences; at most 1 is of one alone."""
+    for most, expected in ((None, (13, 3)), (9, (9, 3)), (1, (1, 1))):
         callback = StateEfficiency("dense", mask=True, states_per_step=most)
         sentences().fit(WORDS, np.zeros((3, 2)), callbacks=[callback], shuffle=False, verbose=0)
         dense = callback.run["dense"]
