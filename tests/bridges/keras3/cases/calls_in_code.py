@@ -8,6 +8,7 @@ import pytest
 from keras import layers, ops
 
 import tensorstate_gpu as ts
+from tensorstate_gpu.training import StateEfficiency
 from tests.bridges.keras3.cases.models import BACKEND
 
 RNG = np.random.default_rng(0)
@@ -84,12 +85,42 @@ def test_labels_and_counts_of_each_call():
             assert counts == ts.count_states(expected[y == label], 4)
 
 
+class Words(Twice):
+    """Calls a dense layer twice on padded sentences."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = layers.Embedding(9, 4, mask_zero=True)
+
+    def call(self, words):
+        return self.shared(self.shared(self.embedding(words)))
+
+
+def test_padding_is_left_out_of_each_call():
+    words = np.array([[3, 4, 0], [1, 2, 3], [1, 0, 0], [2, 0, 0]], "int32")
+    model = Words()
+    model(words)
+    with ts.capture(model, "shared", mask=True) as run:
+        model.predict(words, batch_size=2, verbose=0)
+    assert {name: point.state_count for name, point in run.items()} == {
+        "shared_states": 7,
+        "shared:2_states": 7,
+    }
+
+
+def test_states_of_each_call_are_sampled():
+    model, callback = twice(), StateEfficiency("shared", states_per_step=5)
+    model.fit(X, X, batch_size=10, shuffle=False, callbacks=[callback], verbose=0)
+    assert [point.state_count for point in callback.run.values()] == [10, 10]
+
+
 def test_attached_in_place_and_emptied():
-    model = ts.build_efficiency_model(twice(), "shared")
+    model = ts.build_efficiency_model(twice(), ["shared", "other"])
+    names = ["shared_states", "shared:2_states", "other_states"]
     for _ in range(2):
         model.predict(X, batch_size=8, verbose=0)
-        assert [p.name for p in model.efficiency_layers] == ["shared_states", "shared:2_states"]
-        assert [p.instance_count for p in model.efficiency_layers] == [20, 20]
+        assert [p.name for p in model.efficiency_layers] == names
+        assert [p.instance_count for p in model.efficiency_layers] == [20, 20, 20]
         ts.reset_efficiency_model(model)
     assert not hasattr(ts.remove_state_layers(model), "efficiency_layers")
     model.predict(X, verbose=0)
