@@ -77,18 +77,31 @@ def place_of_this_call(*, in_graph: bool = False) -> object:
     """Return what calls of a layer have in common that are one call of its model; None if nothing.
 
     Those are the steps of a recurrent layer, and of TimeDistributed, and what a graph repeats.
+    Loops such as ops.map() repeat code where no graph does: there it is the place in the code.
     """
     frame, loop = sys._getframe(), None
+    path: list[int] = []  # where each function calls the next, from the inside out
+    within: tuple[int, ...] = ()
     while frame is not None:
-        steps = frame.f_code.co_name in ("rnn", "call")
-        if steps and frame.f_globals.get("__name__") in _STEPPING:
-            loop = frame.f_locals.get("step_function", loop)  # its own for each call
+        path.append(frame.f_lasti)
+        module, function = frame.f_globals.get("__name__"), frame.f_code.co_name
+        if module in _STEPPING and function in ("rnn", "call"):
+            loop, within = frame.f_locals.get("step_function", loop), ()  # its own for each call
+        elif (body := _BODIES.get((module, function))) is not None:
+            loop, within = frame.f_locals[body], tuple(path)
         frame = frame.f_back  # type: ignore[assignment]
     if loop is None:
         return object() if in_graph else None
     place = weakref.ref(loop)
     hash(place)  # which it keeps when the loop is over
-    return place
+    return place, within
 
 
 _STEPPING = (*_LOOPS, "keras.src.backend.jax.rnn", "keras.src.layers.rnn.time_distributed")
+_TORCH_LOOPS = "keras.src.backend.torch.core"
+_BODIES = {  # what they repeat, in loops that call it for each step: map() calls scan()
+    (_TORCH_LOOPS, "scan"): "f",
+    (_TORCH_LOOPS, "while_loop"): "body",
+    (_TORCH_LOOPS, "fori_loop"): "body_fun",
+    ("tensorflow.python.ops.while_loop", "while_loop"): "body",
+}

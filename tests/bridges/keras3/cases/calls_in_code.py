@@ -9,7 +9,6 @@ from keras import layers, ops
 
 import tensorstate_gpu as ts
 from tensorstate_gpu.training import StateEfficiency
-from tests.bridges.keras3.cases.models import BACKEND
 
 RNG = np.random.default_rng(0)
 X, Y = (RNG.normal(size=(20, 4)).astype("float32") for _ in range(2))
@@ -249,32 +248,46 @@ def test_steps_of_a_loop_share_a_capture_point(eagerly):
         np.testing.assert_array_equal(point.raw_states[:24], rows)
 
 
+def by_fori_loop(step, x):
+    return ops.fori_loop(0, 3, lambda _, x: step(x), x)
+
+
+def by_while_loop(step, x):
+    return ops.while_loop(lambda i, x: i < 3, lambda i, x: (i + 1, step(x)), (0, x))[1]
+
+
+def by_scan(step, x):
+    return ops.scan(lambda x, _: (step(x), x), x, length=3)[0]
+
+
 class Loop(keras.Model):
-    def __init__(self):
+    def __init__(self, repeat):
         super().__init__()
-        self.shared = layers.Dense(4, name="shared")
+        self.shared, self.repeat = layers.Dense(4, name="shared"), repeat
 
     def call(self, x):
-        x = ops.fori_loop(0, 3, lambda _, x: self.shared(self.shared(x)), x)
+        x = self.repeat(lambda x: self.shared(self.shared(x)), x)
         return self.shared(x)
 
 
 @pytest.mark.each_process
+@pytest.mark.parametrize("repeat", [by_fori_loop, by_while_loop, by_scan])
 @pytest.mark.parametrize("eagerly", [False, True])
-def test_steps_of_a_loop_in_a_graph_share_one_point_for_each_place(eagerly):
-    model = Loop()
+def test_steps_of_a_loop_share_one_point_for_each_call_in_a_step(eagerly, repeat):
+    model = Loop(repeat)
     model.compile(run_eagerly=eagerly)
-    model(X)
+    model.shared(X)
     steps = [X]
     for _ in range(7):
         steps.append(array(model.shared(steps[-1])))
-    expected = [[step] for step in steps[1:]]
-    if BACKEND == "jax" or (BACKEND == "tensorflow" and not eagerly):
-        expected = [steps[1:7:2], steps[2::2], steps[7:]]
+    expected = [steps[1:7:2], steps[2:7:2], steps[7:]]
     with ts.capture(model, "shared") as run:
-        model.predict(X, batch_size=20, verbose=0)
+        for _ in range(2):
+            model.predict(X, batch_size=20, verbose=0)
+    assert len(run) == 3
     for point, called in zip(run.values(), expected, strict=True):
-        np.testing.assert_array_equal(point.raw_states, ts.compress_states(np.concatenate(called)))
+        rows = ts.compress_states(np.concatenate(called))
+        np.testing.assert_array_equal(point.raw_states, np.concatenate([rows, rows]))
 
 
 class Mlp(keras.Model):
