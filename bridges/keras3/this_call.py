@@ -99,9 +99,8 @@ def place_of_this_call(*, in_graph: bool = False) -> object:
 
 _STEPPING = (*_LOOPS, "keras.src.backend.jax.rnn", "keras.src.layers.rnn.time_distributed")
 _TORCH_LOOPS = "keras.src.backend.torch.core"
-_BODIES: dict[
-    tuple[Any, str], str
-] = {  # what they repeat, in loops that call it for each step: map() calls scan()
+# What loops that call it for each step repeat; map() calls scan().
+_BODIES: dict[tuple[Any, str], str] = {
     (_TORCH_LOOPS, "scan"): "f",
     (_TORCH_LOOPS, "while_loop"): "body",
     (_TORCH_LOOPS, "fori_loop"): "body_fun",
