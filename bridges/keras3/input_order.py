@@ -3,18 +3,23 @@
 import sys
 from types import FrameType
 
+import keras
+
 
 def is_shuffled(in_training: bool | None = True) -> bool:
-    """Return whether fit() runs now, in any thread, and shuffles the inputs of the running pass.
+    """Return whether fit() runs now, and shuffles the inputs of the running pass.
 
     ``in_training``: whether that pass is one of training; None if nothing tells. What fit() or one
     of its callbacks evaluates is in the order in which it was given.
 
-    Graphs call back in threads of their own. Datasets and generators are shuffled as they please.
+    Graphs call back in threads of their own, so that fit() may be in any. On PyTorch there are
+    none: it is in this one. Datasets and generators are shuffled as they please.
     """
     if in_training is False:
         return False
     by_callback = in_training is None
+    if keras.backend.backend() == "torch":
+        return _in_shuffling_fit(sys._getframe(), by_callback)
     return any(_in_shuffling_fit(top, by_callback) for top in sys._current_frames().values())
 
 
@@ -24,8 +29,9 @@ def _in_shuffling_fit(top: FrameType, by_callback: bool) -> bool:
     ``by_callback``: whether a callback of fit() that runs now may be what calls the model. JAX runs
     batches of the training beside callbacks, so that the stack alone does not tell.
     """
-    frame: FrameType | None = top
-    while frame is not None:
+    frame: object = top
+    # Of a thread that runs on, CPython 3.11 may say that something else called a function.
+    while isinstance(frame, FrameType):
         if by_callback and frame.f_globals.get("__name__") == _CALLBACKS:
             return False
         if frame.f_code.co_name == "fit" and _is_of_trainer(frame):

@@ -1,5 +1,6 @@
 """Labels of inputs: given for each batch, or afterwards, where the order of the inputs is known."""
 
+import threading
 import warnings
 
 import keras
@@ -22,6 +23,30 @@ def test_labels_afterwards(images):
     with ts.capture(model, "dense") as run:
         model.predict(images, batch_size=16, verbose=0)
     assert by_label(run["dense_states"], Y) == {0: 17, 1: 17, 2: 16}
+
+
+class Waits(keras.Model):
+    """Lets another thread do something in the middle of fit()."""
+
+    meanwhile = None
+
+    def train_step(self, data):
+        thread = threading.Thread(target=self.meanwhile)
+        thread.start()
+        thread.join()
+        return super().train_step(data)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="graphs call back in other threads")
+def test_fit_in_another_thread_shuffles_nothing_here(images, targets):
+    model, inputs = compiled(convolutional()), keras.Input(images.shape[1:])
+    other = compiled(Waits(inputs, convolutional()(inputs)))
+    with ts.capture(model, "conv") as run:
+        other.meanwhile = lambda: model.get_layer("conv")(images)
+        other.fit(images, targets, batch_size=50, verbose=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert by_label(run["conv_states"], Y) == {0: 36 * 17, 1: 36 * 17, 2: 36 * 16}
 
 
 @pytest.mark.each_process
