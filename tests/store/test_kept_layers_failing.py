@@ -201,7 +201,7 @@ def test_a_commit_that_fails_is_told_before_the_next_batch_is_taken(tmp_path):
     point.append(rows, 10)
     store.session.writer.submit_commit()
     with pytest.raises(OSError, match="No space left on device"):  # noqa: PT012
-        for _ in range(1000):
+        for _ in range(10**6):  # until the writing thread has had its turn
             before = point.state_count
             point.append(rows, 10)
     assert point.state_count == before
