@@ -27,6 +27,9 @@ class PassCalls:
                 self._passes.pop(over, None)
         return self._passes[clock].number(place)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PassCalls, ()  # a copy makes passes of its own; places cannot be pickled
+
 
 class _CallsOfPass:
     def __init__(self) -> None:

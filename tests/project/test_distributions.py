@@ -79,6 +79,13 @@ def test_a_module_of_an_earlier_version_is_not_built(tree):
     assert files == {name for name in checks.wanted_in_wheel(tree) if "dist-info" not in name}
 
 
+def test_a_build_into_the_source_folder_deletes_nothing_of_it(tree):
+    before = {path.name for path in (tree / "tensorstate_gpu").iterdir()}
+    command = [sys.executable, "-W", "ignore", "setup.py", "--quiet", "build", "--build-lib=."]
+    subprocess.run(command, cwd=tree, capture_output=True, check=False)
+    assert before <= {path.name for path in (tree / "tensorstate_gpu").iterdir()}
+
+
 def sdist_of(names, path):
     sdist = path / "tensorstate_gpu-0.tar.gz"
     with tarfile.open(sdist, "w:gz") as archive:

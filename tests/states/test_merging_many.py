@@ -42,3 +42,10 @@ def test_counts_beyond_int64():
     with pytest.raises(OverflowError, match="more than int64 holds"):
         ts.merge(parts)
     assert ts.merge(parts[:63]).total == 63 * 2**57
+
+
+def test_slices_of_a_result_have_no_unused_bits():
+    rows, counts = np.array([[3], [8]], np.uint8), np.ones(2, np.int64)
+    with pytest.raises(ValueError, match="bits"):
+        next(ts.StateCounts.cut(rows, counts, 3, [slice(0, 1)]))
+    assert next(ts.StateCounts.cut(rows, counts, 4, [slice(0, 1)])).total == 1

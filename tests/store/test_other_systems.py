@@ -27,6 +27,12 @@ def test_layers_that_differ_in_capital_letters_do_not_share_a_folder(store, keep
         ts.build_efficiency_model(two_layers(), "*", storage_path=store, keep=keep)
 
 
+def test_a_name_that_no_layer_has_taken_is_in_nobodys_way(store, tmp_path):
+    (tmp_path / "run.zarr" / "ZARR.JSON").symlink_to("zarr.json")
+    store.session.writer.check_folder_of("Gate")  # only asked for: it is no layer
+    store.session.writer.check_folder_of("gate")
+
+
 def test_where_case_counts_both_are_captured(store):
     model = two_layers()
     ts.build_efficiency_model(model, "*", storage_path=store)

@@ -1,5 +1,7 @@
 """Layers that the code of a model, or of another layer, calls several times."""
 
+import copy
+import pickle
 import threading
 
 import keras
@@ -258,6 +260,18 @@ def by_while_loop(step, x):
 
 def by_scan(step, x):
     return ops.scan(lambda x, _: (step(x), x), x, length=3)[0]
+
+
+def test_copies_of_points_in_loops():
+    model = TwoLoops()
+    model(SEQUENCES)
+    with ts.capture(model, ["*cell", "*dense"]) as run:
+        model(SEQUENCES)
+        for point in run.values():
+            for copied in (pickle.loads(pickle.dumps(point)), copy.deepcopy(point)):
+                assert copied.histogram() == point.histogram()
+        model(SEQUENCES)
+    assert {point.state_count for point in run.values()} == {2 * 4 * 6}
 
 
 class Loop(keras.Model):
