@@ -139,18 +139,24 @@ def loops(assembly: str) -> list[list[str]]:
     ]
 
 
-def per_64(assembly: str, sign: re.Pattern[str], bits: int) -> float:
-    """Instructions for 64 activations in the loop of whole vectors, which is the widest one.
+def widest_loop(assembly: str, sign: re.Pattern[str], bits: int) -> tuple[float, list[str]]:
+    """The loop of whole vectors, and how many times 64 activations it has: how LLVM unrolled it.
 
-    ``sign`` matches its comparisons or stores, of ``bits`` for 64 activations: how often LLVM
-    unrolled it. Infinite where no loop has vectors.
+    ``sign`` matches its comparisons or stores, of ``bits`` for 64 activations. 0 times if no loop
+    has vectors.
     """
     found = []
     for loop in loops(assembly):
         widths = [BITS[match[match.lastindex]] for line in loop if (match := sign.match(line))]
-        found.append((sum(widths) / bits, -len(loop)))
-    times, length = max(found, default=(0.0, 0))
-    return -length / times if times else float("inf")
+        found.append((sum(widths) / bits, -len(loop), loop))
+    times, _, loop = max(found, default=(0.0, 0, []))
+    return times, loop
+
+
+def per_64(assembly: str, sign: re.Pattern[str], bits: int) -> float:
+    """Instructions for 64 activations in the widest loop. Infinite where no loop has vectors."""
+    times, loop = widest_loop(assembly, sign, bits)
+    return len(loop) / times if times else float("inf")
 
 
 def counts(name: str, function: Any = None) -> dict[str, float]:
