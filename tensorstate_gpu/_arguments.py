@@ -3,6 +3,7 @@
 import math
 import numbers
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,16 @@ def flag(value: Any, argument: str) -> bool:
     if not isinstance(found, bool):
         raise TypeError(f"{argument} must be True or False, got {type(value).__name__}")
     return found
+
+
+def choice(value: Any, argument: str, accepted: Sequence[str]) -> str:
+    """Return one of the accepted strings. Raises ValueError for anything else.
+
+    Not by ``in`` alone, which for an array would raise NumPy's own error.
+    """
+    if not isinstance(value, str) or value not in accepted:
+        raise ValueError(f"{argument} must be one of {tuple(accepted)}, got {value!r}")
+    return value
 
 
 def listed(values: Any, argument: str, kind: str) -> list[Any]:

@@ -165,6 +165,15 @@ def _common_classes(layers: Layers) -> tuple[type, ...]:
     return tuple(set.intersection(*each)) if each else ()
 
 
+def check_patterns(patterns: object, argument: str) -> None:
+    """Raise TypeError for what is a pattern of no model, as far as it shows without one."""
+    for pattern in listed(patterns):
+        if not isinstance(pattern, (str, type)) and not callable(pattern):
+            raise _pattern_error(pattern, argument)
+        if inspect.isroutine(pattern):  # and no layer, which is called with its inputs
+            _check_takes_two(pattern, argument)
+
+
 def _check_takes_two(predicate: Callable[..., object], argument: str) -> None:
     try:
         signature = inspect.signature(predicate)

@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
+from tensorstate_gpu._arguments import choice
 from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu.reporting.layer_names import find_name
 from tensorstate_gpu.reporting.text import with_noun
@@ -15,7 +16,7 @@ from tensorstate_gpu.store.commit_record import Record
 from tensorstate_gpu.store.files import files_at
 from tensorstate_gpu.store.info import describe
 from tensorstate_gpu.store.opened_record import claim_and_read_record, read_record
-from tensorstate_gpu.store.options import WriterOptions, check_choice
+from tensorstate_gpu.store.options import WriterOptions
 from tensorstate_gpu.store.run_writer import RunWriter
 from tensorstate_gpu.store.stored_layer import StoredLayer
 from tensorstate_gpu.store.stored_run import StoredRun
@@ -99,8 +100,8 @@ class Store(StoredRun[StoredLayer]):
         chunk_bytes: int | None = None,
         progress: ProgressCallback | None = None,
     ) -> None:
-        check_choice("mode", mode, MODES)
-        check_choice("durability", durability, DURABILITIES)
+        choice(mode, "mode", MODES)
+        choice(durability, "durability", DURABILITIES)
         options = WriterOptions(compressor, commit_rows, commit_seconds, chunk_bytes, progress)
         self._files = files_at(path, durable=durability == "power")
         self._session: WritingSession | None = None
