@@ -246,9 +246,9 @@ def test_layers_of_a_callback_from_a_generator():
 
 def test_a_misspelt_phase_gives_one_warning():
     monitor = ts.StateMonitor(torch.nn.Linear(2, 3))
-    with pytest.warns(ts.errors.UnmatchedNameWarning, match="no phase 'trian' so far; there"):
-        monitor.reset("trian")
-    monitor.reset("trian")  # told once
+    with pytest.warns(ts.errors.UnmatchedNameWarning, match="no phase 'training' so far; there"):
+        monitor.reset("training")
+    monitor.reset("training")  # told once
     with monitor.during("mine"):
         pass
     for known in ("train", "eval", "test", "mine"):
