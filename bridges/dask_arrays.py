@@ -271,7 +271,8 @@ def _slices(
 
 def _absolute(to: Path) -> str:
     """Return a path that means the same to workers, whose current folder is another one."""
-    text = os.fspath(to)
+    if not isinstance(to, str | os.PathLike) or not isinstance(text := os.fspath(to), str):
+        raise TypeError(f"to must be a str or a path, got {type(to).__name__}")
     return text if "://" in text else os.path.abspath(os.path.expanduser(text))
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
+from tensorstate_gpu._arguments import is_iterable
 from tensorstate_gpu.errors import NoLayerMatches
 from tensorstate_gpu.reporting.text import with_noun
 
@@ -101,7 +102,7 @@ def _is_meant(
 def listed(patterns: object) -> Iterable[object]:
     """Return patterns as something that lists them: one alone, or what is none, in a list."""
     alone = isinstance(patterns, (str, type)) or callable(patterns)
-    return patterns if isinstance(patterns, Iterable) and not alone else [patterns]
+    return [patterns] if alone or not is_iterable(patterns) else patterns
 
 
 def texts_of(layers: Layers, class_names: ClassNames) -> list[str]:

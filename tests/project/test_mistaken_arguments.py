@@ -281,3 +281,66 @@ def test_a_client_that_is_none(given, stored, tmp_path):
 def test_more_room_than_there_are_indices(given):
     with pytest.raises(ValueError, match="size must be at most 2,147,483,647"):
         ts.count_states(ROWS, size=given)
+
+
+# ---- arrays of one number, whose type says that they can be iterated ----------------------------
+
+
+@pytest.mark.parametrize("given", [np.array(5), torch.tensor(5)], ids=["numpy", "torch"])
+def test_an_array_of_one_number_instead_of_a_list(given, run, stored):
+    model = torch.nn.Linear(2, 3)
+    for name in ("attach_to", "exclude"):
+        with pytest.raises(TypeError, match=f"{name} must be a layer name"):
+            ts.build_efficiency_model(model, **{name: given})
+    with pytest.raises(TypeError, match="a store's path must be a str"):
+        ts.open_stores(given)
+    with pytest.raises(TypeError, match="layers must be a name or a list of names"):
+        reporting.plot_discovery(run.report(), layers=given)
+
+
+# ---- stores ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("given", [np.ones(2), np.ones(0), 5, b"x"])
+def test_a_storage_path_is_a_path(given):
+    with pytest.raises(TypeError, match="a store's path must be a str"):
+        ts.build_efficiency_model(torch.nn.Linear(2, 3), storage_path=given)
+
+
+def test_layers_of_a_zip_file(stored, tmp_path):
+    store = ts.Store(tmp_path / "run.zarr")
+    store.to_zip(tmp_path / "one.zip", "relu")  # one name is no list of letters
+    store.to_zip(tmp_path / "list.zip", ["relu"])
+    assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "list.zip").read_bytes()
+    with pytest.raises(TypeError, match="layers must be a list of names, got int"):
+        store.to_zip(tmp_path / "none.zip", 3)
+
+
+def test_progress_of_a_sum_that_is_not_written(tmp_path):
+    ts.count_states(ROWS, 2, to=tmp_path / "counts")
+    with pytest.raises(TypeError, match="progress needs to="):
+        ts.merge_counts([tmp_path / "counts"], progress=print)
+
+
+@pytest.mark.parametrize("given", [5, b"x", ["a"], object()])
+def test_where_counts_of_stores_are_written(given, stored, tmp_path):
+    with pytest.raises(TypeError, match="to must be a str or a path"):
+        ts.count_stores(tmp_path / "run.zarr", to=given)
+
+
+@pytest.mark.parametrize("given", [torch.ones(1, requires_grad=True), [[1], [1, 2]]])
+def test_a_state_that_is_none(given, tmp_path):
+    counts = ts.count_states(ROWS, 2, to=tmp_path / "counts")
+    with pytest.raises(TypeError, match="state"):
+        counts.count_of(given)
+
+
+# ---- figures -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("given", [None, 5, ["efficiency"], np.array(["efficiency", "entropy"])])
+def test_what_is_drawn_of_a_training_is_a_text(given):
+    log = {1: {"train/efficiency/a": 0.5}}
+    for name in ("measure", "phase"):
+        with pytest.raises(TypeError, match=f"{name} must be a str"):
+            reporting.plot_training(log, **{name: given})
