@@ -268,19 +268,13 @@ def test_a_phase_is_a_text(given):
             call(given)
 
 
-# ---- Dask and JAX ------------------------------------------------------------------------------
+# ---- Dask ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("given", ["abc", 5, [1], np.ones(2)])
 def test_a_client_that_is_none(given, stored, tmp_path):
     with pytest.raises(TypeError, match=r"client must be a distributed\.Client"):
         ts.count_stores(tmp_path / "run.zarr", client=given)
-
-
-@pytest.mark.parametrize("given", [2**31, 10**30])
-def test_more_room_than_there_are_indices(given):
-    with pytest.raises(ValueError, match="size must be at most 2,147,483,647"):
-        ts.count_states(ROWS, size=given)
 
 
 # ---- arrays of one number, whose type says that they can be iterated ----------------------------
