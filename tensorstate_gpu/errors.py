@@ -149,7 +149,7 @@ class UnmaskedLayerWarning(UserWarning):
 
 
 class UnmatchedNameWarning(UserWarning):
-    """A name in ``attach_to`` or ``exclude`` is that of no layer, and of no class of layers."""
+    """A name is that of no layer or class of layers, or of no phase of a training."""
 
 
 class SkippedLayersWarning(UserWarning):

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._arguments import positive_integer
+from tensorstate_gpu._arrays.host_arrays import host_array
 from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._process.memory_limit import explicit_memory_limit, working_memory
 from tensorstate_gpu._process.progress import OnDone, ProgressCallback, with_progress
@@ -81,7 +82,11 @@ class StoredCounts(MeasuredCounts):
 
         Raises TypeError or ValueError for anything else.
         """
-        row = np.frombuffer(state, np.uint8) if isinstance(state, bytes) else np.asarray(state)
+        row = (
+            np.frombuffer(state, np.uint8)
+            if isinstance(state, bytes)
+            else host_array(state, "state")
+        )
         check_packed(row.dtype.name, (1, *row.shape), "state")
         if len(row) != row_bytes(self._neurons):
             raise ValueError(f"state must have {row_bytes(self._neurons)} bytes, got {len(row)}")

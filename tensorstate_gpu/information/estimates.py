@@ -10,7 +10,7 @@ from typing import Literal, Protocol, get_args, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tensorstate_gpu._arguments import positive_integer
+from tensorstate_gpu._arguments import choice, positive_integer
 from tensorstate_gpu._arrays.host_arrays import host_array
 from tensorstate_gpu.information.bounds import (
     entropy_of_doubt,
@@ -95,7 +95,7 @@ def estimate(
     Estimate(1.499 +- 0.0087 bits, 95 % interval 1.482 to 1.528, good, coverage 100.0 %,
     3,200 instances)
     """
-    _check_measure(measure)
+    choice(measure, "measure", get_args(Measure))
     sums = sums_of(groups)
     if instances is not None:
         sums = dataclasses.replace(sums, instances=_checked_instances(groups, instances, sums))
@@ -111,18 +111,13 @@ def estimate_of_sums(
 
     ``tree``: where needs_tree(), the bits of each group. ``size``: the number of neurons.
     """
-    _check_measure(measure)
+    choice(measure, "measure", get_args(Measure))
     bits = _entropy_of_source(sums, tree, size)
     if measure == "entropy":
         return bits
     if size is None:
         raise ValueError("the efficiency needs neurons=, which GroupedCounts knows")
     return function_of([bits], lambda values: values[0] / size)
-
-
-def _check_measure(measure: object) -> None:
-    if measure not in get_args(Measure):
-        raise ValueError(f"measure must be one of {', '.join(get_args(Measure))}, got {measure!r}")
 
 
 def needs_tree(sums: GroupSums) -> bool:

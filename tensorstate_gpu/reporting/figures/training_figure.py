@@ -46,10 +46,13 @@ def plot_training(
     Raises
     ------
     TypeError
-        If the log is neither.
+        If the log is neither, or for a measure or phase that is no str.
     ValueError
         If no step has the measure; names those that there are.
     """
+    for name, value in (("measure", measure), ("phase", phase)):
+        if not isinstance(value, str):
+            raise TypeError(f"{name} must be a str, got {type(value).__name__}")
     table = _table_of(log)
     steps, values = integers(table, "step"), floats(table, "value")
     phases, measures, layers = (column(table, name) for name in ("phase", "measure", "layer"))
