@@ -115,6 +115,8 @@ class WritingSession:
     def release_name(self, name: str) -> None:
         """Release a name without captured states. Deletes an unused store made from a path."""
         self._forget([name])
+        if not self.holds(name):
+            self.writer.release(name)
         if not self._claimed and not self._opened_record.layers and self.created_from_path:
             self.writer.life.abandon()
             self._files.delete(KEY)
