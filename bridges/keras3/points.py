@@ -1,6 +1,7 @@
 """Keras 3: KerasPoint, a capture point that receives batches from the backends of Keras."""
 
 from collections.abc import Callable, Sequence, Sized
+from contextlib import ExitStack
 from typing import Any, Self, cast
 
 import keras
@@ -48,8 +49,9 @@ class KerasPoint(CalledPoint):
         if self._pass_log is not None:
             self._pass_log.stop()
         all_of_them, self._unwrap = self._unwrap, ()
-        for unwrap in all_of_them:
-            unwrap()
+        with ExitStack() as each:  # also if a model cannot be traced anew
+            for unwrap in all_of_them:
+                each.callback(unwrap)
 
     def of_next_call(self, place: object, *, in_graph: bool = False) -> Self:
         point = super().of_next_call(place, in_graph=in_graph)

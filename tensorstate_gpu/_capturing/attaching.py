@@ -1,5 +1,6 @@
 """Attaches capture points to models, and removes them."""
 
+from collections.abc import Sequence
 from contextlib import closing
 from typing import Any, Unpack
 
@@ -84,8 +85,17 @@ def build_efficiency_model(
     attachment = plan_attachment(
         model, attach_to, exclude, method, storage_path, missing=missing, **options
     )
-    with deferred_interrupts():  # between hooks, some would stay without efficiency_layers
-        return _attached(model, attachment, _attached_points(model))
+    existing = _attached_points(model)
+    captured = model
+    try:
+        with deferred_interrupts():  # between hooks, some would stay without efficiency_layers
+            captured = _attached(model, attachment, existing)
+    except BaseException:
+        if captured is not model:  # a new one, that nobody gets
+            points = [point for point in captured.efficiency_layers if point not in existing]
+            _undo(attachment.bridge, points)
+        raise
+    return captured
 
 
 def _attached(model: Any, attachment: Attachment, existing: list[CapturePoint]) -> Any:
@@ -103,12 +113,11 @@ def _attached(model: Any, attachment: Attachment, existing: list[CapturePoint]) 
     names = {point.name for point in kept}
     chosen = attachment.chosen if bare is model else attachment.chosen_in(bare)
     captured, points = bridge.attach(bare, chosen, attachment.method, attachment.options, names)
-    attachment.tell(points)
     try:
+        attachment.tell(points)
         check_store_layers(attachment.options.disk_path)
-    except ValueError:
-        bridge.remove(captured, points)
-        release_names(points)
+    except BaseException:
+        _undo(bridge, points)
         raise
     attachment.tell_kept(kept)
     if bare is model:  # else they stay in that model
@@ -119,6 +128,13 @@ def _attached(model: Any, attachment: Attachment, existing: list[CapturePoint]) 
         point.new_point_listeners.append(layers.insert_after)
     captured.efficiency_layers = layers
     return captured
+
+
+def _undo(bridge: Bridge, points: Sequence[CapturePoint]) -> None:
+    """Undo attaching: nothing was captured, and a store lists none of these points."""
+    with deferred_interrupts():
+        bridge.detach(points)
+        release_names(points)
 
 
 def reset_efficiency_model(model: Any) -> None:

@@ -64,7 +64,11 @@ class Intake:
         self.accumulator: Accumulator | None = None
         self._first_nan: tuple[Any, int] = (0, 0)  # NaN, and all activations
         self.sink = self._new_sink()
-        found = self.sink.existing()
+        try:
+            found = self.sink.existing()
+        except BaseException:  # it cannot be read: nothing will be captured into it
+            self.sink.release_name()
+            raise
         self._resumed = found is not None  # the store already has rows of this layer
         if found is not None:
             self.accumulator, self.axis = found

@@ -101,6 +101,15 @@ class RunWriter:
             self._names[name] = self._order[name] = None
             self._sources.add(source)
 
+    def release(self, name: str) -> None:
+        """List a layer no more, of which nothing was captured. Its files, if any, are deleted."""
+        with self._lock:
+            if name not in self._layers:
+                self._forget(name)
+                self._order.pop(name, None)
+            elif self.life.is_open():  # a pass that broke may have written files
+                self.remove([name])
+
     def check_folder_of(self, name: str) -> None:
         """Raise ValueError if a layer would share its folder with one of another name."""
         other = self._without_case.setdefault(name.casefold(), name)
