@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Numbers = Ints | Floats
+Measure = Callable[[Sequence[float]], float]
+Changes = Callable[[Sequence[float], Sequence[float]], list[float]]
 LEAST_GROUPS = 16  # of equal size, or as unequal as so many: fewer say too little of an error
 # The jackknife takes a bias for one that falls as 1 / N. Where the probabilities of states fall as
 # rank**-a, it falls as N**-(1 - 1 / a), and is 1 / (1 - 1 / a) times as large: three for a = 1.5.
@@ -163,14 +165,28 @@ def student_quantile(degrees: Floats | float) -> Floats:
     return quantile
 
 
+def one_by_one(measure: Measure) -> Changes:
+    """Return a function that has a measure of values of which one each is changed to another."""
+
+    def changes(values: Sequence[float], others: Sequence[float]) -> list[float]:
+        return [
+            measure([*values[:place], other, *values[place + 1 :]])
+            for place, other in enumerate(others)
+        ]
+
+    return changes
+
+
 def combined(
     parts: Sequence[Replicates],
     values: Sequence[float],
-    measure: Callable[[Sequence[float]], float],
+    measure: Measure,
+    changes: Changes | None = None,
 ) -> Replicates:
     """Return the replicates of a measure of several values, from those of the values.
 
-    All parts have the same groups of the same instances.
+    All parts have the same groups of the same instances. ``changes``: returns the measures of the
+    values of which one each is changed to another, where that takes less than one_by_one().
     """
     whole = measure(values)
     deviations = tuple(
@@ -178,10 +194,8 @@ def combined(
         for each in zip(*(part.deviations for part in parts), strict=True)
     )
     biased = [value + part.bias for value, part in zip(values, parts, strict=True)]
-    noise = (
-        measure([*values[:place], values[place] + part.noise, *values[place + 1 :]]) - whole
-        for place, part in enumerate(parts)
-    )
+    noisy = [value + part.noise for value, part in zip(values, parts, strict=True)]
+    noise = (changed - whole for changed in (changes or one_by_one(measure))(values, noisy))
     groups = min(part.groups for part in parts)
     return Replicates(deviations, groups, measure(biased) - whole, math.hypot(*noise))
 
