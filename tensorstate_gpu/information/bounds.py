@@ -162,9 +162,24 @@ def _sums_of_entropies(firing: Ints, rows: Numbers) -> Floats:
 
 
 def _sum_of_entropies(firing: Ints, rows: Numbers) -> Floats:
-    """Return the same of so many rows, (samples, 1), of (samples, neurons)."""
-    p = np.stack([firing, rows - firing]) / rows
-    bits = (p * np.log2(np.where(p > 0, p, 1.0))).sum(axis=(0, 2))
-    both = (p > 0).all(axis=0).sum(axis=1)
-    found: Floats = both / (2 * rows[:, 0] * math.log(2)) - bits
+    """Return the same of so many rows, (samples, 1), of (samples, neurons).
+
+    Of few rows, how many of them a neuron fires in is one of few numbers.
+    """
+    numbers = np.unique(rows).tolist()
+    if sum(numbers) > firing.size:
+        return _entropies(firing, rows).sum(axis=1)
+    found = np.empty(len(firing))
+    for number in numbers:
+        places = np.flatnonzero(rows[:, 0] == number)
+        of_numbers = _entropies(np.arange(number + 1), np.array(number))
+        found[places] = of_numbers[firing[places]].sum(axis=1)
     return found
+
+
+def _entropies(firing: Ints, rows: Numbers) -> Floats:
+    """Return the entropies in bits of neurons that fire in some of the rows, with Miller's term."""
+    p = np.stack([firing, rows - firing]) / rows
+    bits = (p * np.log2(np.where(p > 0, p, 1.0))).sum(axis=0)
+    varies: Floats = (p > 0).all(axis=0) / (2 * rows * math.log(2))
+    return varies - bits
