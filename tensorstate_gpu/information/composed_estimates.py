@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from tensorstate_gpu._arguments import flag, listed, share
-from tensorstate_gpu.information.efficiencies import aIQ, network_efficiency
+from tensorstate_gpu.information.efficiencies import (
+    aIQ,
+    network_efficiencies_with,
+    network_efficiency,
+)
 from tensorstate_gpu.information.estimated_measure import Estimate, function_of, with_interval
 from tensorstate_gpu.information.replicates import combined, difference_of_independent
 
@@ -41,7 +45,11 @@ def estimate_network_efficiency(efficiencies: Iterable[Estimate]) -> Estimate:
     0.25
     """
     parts = _ratios(efficiencies, "efficiencies")
-    return function_of(parts, lambda values: network_efficiency([max(0.0, v) for v in values]))
+    return function_of(
+        parts,
+        lambda values: network_efficiency([max(0.0, v) for v in values]),
+        network_efficiencies_with,
+    )
 
 
 def estimate_aIQ(efficiency: Estimate, accuracy: float, weight: float) -> Estimate:

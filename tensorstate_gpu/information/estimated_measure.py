@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 from tensorstate_gpu._html import html_table
 from tensorstate_gpu.information.group_table import SampledInstances
-from tensorstate_gpu.information.replicates import Replicates, combined
+from tensorstate_gpu.information.replicates import Changes, Measure, Replicates, combined
 
 Quality = Literal["good", "rough", "bounds only"]
 QUALITIES: tuple[Quality, ...] = get_args(Quality)
@@ -157,10 +157,12 @@ def with_interval(estimate: Estimate) -> Estimate:
     return dataclasses.replace(estimate, lower=lower, upper=upper, how=how)
 
 
-def function_of(parts: Sequence[Estimate], measure: Callable[[Sequence[float]], float]) -> Estimate:
+def function_of(
+    parts: Sequence[Estimate], measure: Measure, changes: Changes | None = None
+) -> Estimate:
     """Return the estimate of a ratio that grows with each of several other measures.
 
-    All are of the same instances.
+    All are of the same instances. ``changes``: as for combined().
     """
     values = [part.value for part in parts]
     value = measure(values)
@@ -184,7 +186,7 @@ def function_of(parts: Sequence[Estimate], measure: Callable[[Sequence[float]], 
             any(part.is_cut for part in parts),
             False,
             (value - below, above - value),
-            combined([part.replicates for part in parts], values, measure),
+            combined([part.replicates for part in parts], values, measure, changes),
             parts[0].sample,
         )
     )

@@ -31,7 +31,7 @@ from tensorstate_gpu.information.estimators import plug_in
 from tensorstate_gpu.information.group_sums import GroupSums, Summed, sums_of
 from tensorstate_gpu.information.group_table import SampledInstances
 from tensorstate_gpu.information.rarefactions import rarefied
-from tensorstate_gpu.information.replicates import Replicates, bias_of
+from tensorstate_gpu.information.replicates import Replicates, limits_of_bias, second_order_error
 
 Floats = NDArray[np.float64]
 Measure = Literal["entropy", "efficiency"]
@@ -162,11 +162,12 @@ def _entropy_of_source(sums: GroupSums, tree: Floats | None, neurons: int | None
 
     each = sums.rows_by_group
     found, plugin = _both_entropies(sums.whole)
-    noise = second_order_error(sums)
+    distinct = np.array(sums.whole.distinct)
+    noise = float(second_order_error(each, sums.squares, distinct))
     replicates = Replicates.of(each, found, lambda group: without(group)[0], noise)
     of_sample = Replicates.of(each, plugin, lambda group: without(group)[1])
     value = min(found, math.inf if neurons is None else neurons)
-    too_high, too_low = bias_of(value, plugin, replicates)
+    too_high, too_low = limits_of_bias(value, plugin, replicates)
     return with_interval(
         Estimate(
             value,
@@ -179,7 +180,7 @@ def _entropy_of_source(sums: GroupSums, tree: Floats | None, neurons: int | None
             _design_effect(sums, plugin, of_sample.standard_error),
             value < found,
             True,
-            (too_high, too_low + entropy_of_doubt(sums)),
+            (too_high, too_low + float(entropy_of_doubt(sums.cover))),
             replicates,
             sums.instances,
         )
@@ -204,15 +205,6 @@ def _bounds(
     least, least_how = least_entropy(sums, value, replicates)
     most, most_how = greatest_entropy(sums, neurons, tree)
     return min(least, most), most, (least_how, most_how)
-
-
-def second_order_error(sums: GroupSums) -> float:
-    """Return the standard deviation, in bits, of the entropy of equally likely states.
-
-    It is that of chi squared / (2 N), times the mean design effect.
-    """
-    degrees = sums.whole.distinct - 1
-    return sums.clustering * math.sqrt(2 * degrees) / (2 * sums.rows * math.log(2))
 
 
 @remembered

@@ -19,7 +19,7 @@ from tensorstate_gpu.information.estimators import plug_in
 from tensorstate_gpu.information.group_sums import GroupSums, sums_of
 from tensorstate_gpu.information.group_table import Grouped, GroupTable, Ints
 from tensorstate_gpu.information.rarefactions import rarefied
-from tensorstate_gpu.information.replicates import Replicates, bias_of
+from tensorstate_gpu.information.replicates import Replicates, limits_of_bias
 
 Label = TypeVar("Label")
 _BATCH = 1 << 16  # states of labels whose sums are computed together
@@ -91,9 +91,9 @@ def _estimated(rows: Ints, pairs: GroupSums, states: GroupSums) -> Estimate:
         exact,
         lambda g: _information(*(chao_wang_jost(part.rests[g]) for part in parts)),
     )
-    plugin, unseen = _information(*map(_bits, parts)), unseen_entropy(states)
+    plugin, unseen = _information(*map(_bits, parts)), float(unseen_entropy(states.cover))
     value = min(_bits(of_labels), max(0.0, exact))
-    below, above = bias_of(value, plugin, replicates)
+    below, above = limits_of_bias(value, plugin, replicates)
     return with_interval(
         Estimate(
             value,
@@ -108,7 +108,7 @@ def _estimated(rows: Ints, pairs: GroupSums, states: GroupSums) -> Estimate:
             None,
             False,
             True,
-            (below + entropy_of_doubt(pairs), max(above, unseen)),
+            (below + float(entropy_of_doubt(pairs.cover)), max(above, unseen)),
             replicates,
             states.instances,
         )
