@@ -168,7 +168,8 @@ def _sum_of_entropies(firing: Ints, rows: Numbers) -> Floats:
     """
     numbers = np.unique(rows).tolist()
     if sum(numbers) > firing.size:
-        return _entropies(firing, rows).sum(axis=1)
+        sums: Floats = _entropies(firing, rows).sum(axis=1)
+        return sums
     found = np.empty(len(firing))
     for number in numbers:
         places = np.flatnonzero(rows[:, 0] == number)
@@ -180,6 +181,6 @@ def _sum_of_entropies(firing: Ints, rows: Numbers) -> Floats:
 def _entropies(firing: Ints, rows: Numbers) -> Floats:
     """Return the entropies in bits of neurons that fire in some of the rows, with Miller's term."""
     p = np.stack([firing, rows - firing]) / rows
-    bits = (p * np.log2(np.where(p > 0, p, 1.0))).sum(axis=0)
+    bits: Floats = (p * np.log2(np.where(p > 0, p, 1.0))).sum(axis=0)
     varies: Floats = (p > 0).all(axis=0) / (2 * rows * math.log(2))
-    return varies - bits
+    return np.subtract(varies, bits)
