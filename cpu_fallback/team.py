@@ -26,7 +26,8 @@ from tensorstate_gpu._process.num_threads import chosen_threads, get_num_threads
 from .compiling import c_function
 from .intrinsics import add_at, call_for_int, pointer_to
 from .kernel_types import Int
-from .pack import Plan, pack_flat, pack_planes, pack_rows
+from .pack import Plan
+from .pack_kernels import pack_flat, pack_planes, pack_rows
 
 _LEAST_BYTES = 1 << 17  # for each thread: as much as torch itself gives one
 _LEAST_THREADS = 3

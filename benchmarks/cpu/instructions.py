@@ -20,7 +20,7 @@ import pytest
 from numba import types
 
 from benchmarks.cpu.reference_loops import within
-from tensorstate_gpu.cpu_fallback import lanes, pack, unpack
+from tensorstate_gpu.cpu_fallback import lanes, pack_kernels, unpack
 
 JUMP = re.compile(r"^\s+(?:j\w+\s+|b(?:\.\w+)?\s+|cbn?z\s+\w+, |tbn?z\s+\w+, #\d+, )(\.\w+)")
 LABEL = re.compile(r"^(\.\w+):")
@@ -72,11 +72,11 @@ _UNPACKING = (types.Array(types.uint8, 2, "C", readonly=True), types.Array(types
 _BOUNDS = (types.int64, types.int64)
 # Name -> kernel, argument types, and the bits of vectors compared, or stored, for 64 activations.
 KERNELS: dict[str, tuple[Any, tuple[Any, ...], re.Pattern[str], int]] = {
-    "rows, float32": (pack.pack_rows, _packing(32), COMPARE, 64 * 32),
-    "rows, float16": (pack.pack_rows, _packing(16), COMPARE, 64 * 16),
-    "rows of 20, float32": (pack.pack_flat, _packing(32), COMPARE, 64 * 32),
-    "NCHW, float32": (pack.pack_planes, _packing(32), COMPARE, 64 * 32),
-    "NCHW, float16": (pack.pack_planes, _packing(16), COMPARE, 64 * 16),
+    "rows, float32": (pack_kernels.pack_rows, _packing(32), COMPARE, 64 * 32),
+    "rows, float16": (pack_kernels.pack_rows, _packing(16), COMPARE, 64 * 16),
+    "rows of 20, float32": (pack_kernels.pack_flat, _packing(32), COMPARE, 64 * 32),
+    "NCHW, float32": (pack_kernels.pack_planes, _packing(32), COMPARE, 64 * 32),
+    "NCHW, float16": (pack_kernels.pack_planes, _packing(16), COMPARE, 64 * 16),
     "unpack": (unpack._unpack_rows, _UNPACKING + _BOUNDS, STORE, 64 * 8),
 }
 
