@@ -20,7 +20,8 @@ from .threads import in_parallel
 
 Kernel = Callable[[Int, Ints, Test, Bytes, Int, Int], None]
 
-# A row of at most this many bits, shifted by at most 7, is read as one word.
+# Rows that follow each other in memory: those of whole bytes are one row of bits, and a row of at
+# most this many bits, shifted by at most 7, is read as one word.
 _FLAT_NEURONS = 57
 
 
@@ -88,7 +89,8 @@ def _choose_kernel(
     if layout.neuron_stride != size or layout.neurons == 1:
         return pack_planes, numbers
     without_gaps = layout.run_stride == layout.neurons * size and not layout.outer_shape
-    if without_gaps and layout.neurons <= _FLAT_NEURONS and one_threshold:
+    is_flat = layout.neurons <= _FLAT_NEURONS or layout.neurons % 8 == 0
+    if without_gaps and is_flat and one_threshold:
         return pack_flat, numbers
     return pack_rows, numbers
 

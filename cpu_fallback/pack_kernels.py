@@ -65,31 +65,50 @@ def _tail_mask(address: Int, end: Int, size: Int, test: Test, neuron: Int, count
 def pack_flat(
     address: Int, numbers: Ints, test: Test, packed: Bytes, start: Int, stop: Int
 ) -> None:
-    """Pack contiguous rows of few neurons: 64 rows of n neurons are n words of bits."""
+    """Pack contiguous rows without gaps: 64 rows of n neurons are n words of bits.
+
+    Words of rows of whole bytes are stored as they are. Of other rows, which must be few enough
+    for a word, each gets its bits from one or two words.
+    """
     size, row_bytes, neurons = numbers[1], numbers[3], numbers[4]
     width = packed.shape[1]
     target, last = address_of(packed) + start * width, address_of(packed) + stop * width
-    words = np.zeros(neurons + 1, np.uint64)
+    whole = neurons % 8 == 0
+    words = np.zeros(1 if whole else neurons + 1, np.uint64)
     bits = address_of(words)
-    mask = (np.uint64(1) << np.uint64(neurons)) - np.uint64(1)
     state = start
     while state + 64 <= stop:
         first = address + state * row_bytes
-        for word in range(neurons):
-            store_word(firing_mask_64(first + 64 * word * size, test, 0), bits + 8 * word)
-        ahead = first + max(_AHEAD, 64 * row_bytes)
-        for place in range(0, 64 * neurons, neurons):
-            prefetch(ahead)
-            if row_bytes > 96:  # of shorter rows, few lines are left out
-                for line in range(64, row_bytes, 64):
-                    prefetch(ahead + line)
-            ahead += row_bytes
-            row = load_word(bits + place // 8) >> np.uint64(place % 8)
-            store_bytes(row & mask, target, width, last)
-            target += width
+        if whole:
+            for word in range(neurons):
+                fetch_64(first + 64 * word * size + _AHEAD, test)
+                store_word(firing_mask_64(first + 64 * word * size, test, 0), target + 8 * word)
+        else:
+            for word in range(neurons):
+                store_word(firing_mask_64(first + 64 * word * size, test, 0), bits + 8 * word)
+            _store_flat(bits, neurons, first + max(_AHEAD, 64 * row_bytes), row_bytes, target, last)
+        target += 64 * width
         state += 64
     keep(words)
     pack_rows(address, numbers, test, packed, state, stop)
+
+
+@inlined
+def _store_flat(
+    bits: Int, neurons: Int, ahead: Int, row_bytes: Int, target: Int, last: Int
+) -> None:
+    """Store 64 rows of bits that follow each other; fetch what is ``ahead``, row by row."""
+    mask = (np.uint64(1) << np.uint64(neurons)) - np.uint64(1)
+    width = (neurons + 7) // 8
+    for place in range(0, 64 * neurons, neurons):
+        prefetch(ahead)
+        if row_bytes > 96:  # of shorter rows, few lines are left out
+            for line in range(64, row_bytes, 64):
+                prefetch(ahead + line)
+        ahead += row_bytes
+        row = load_word(bits + place // 8) >> np.uint64(place % 8)
+        store_bytes(row & mask, target, width, last)
+        target += width
 
 
 @kernel
