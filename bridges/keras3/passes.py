@@ -180,9 +180,9 @@ def argument(
     model: object, name: str, args: Sequence[object], kwargs: Mapping[str, object]
 ) -> object:
     """Return what a call of a model passes as an argument, or as an input of that name."""
-    if name in kwargs:
-        return kwargs[name]
     names = input_names(model)
+    if name in kwargs and name not in names:  # Keras passes a ``mask`` of its own, too
+        return kwargs[name]
     if args and isinstance(args[0], dict):
         inputs: dict[str, object] = args[0]
         return inputs.get(name)

@@ -28,6 +28,7 @@ class KerasPoint(CalledPoint):
     """A capture point that receives batches from Keras until it is detached."""
 
     counts_positions = False  # whether axis 1 is known to count those of a mask
+    number_in_copy = 0  # of the call of its layer, in a copy of a rebuilt model
     has_other_axis_0 = False  # whether it is known not to count inputs
     _unwrap: tuple[Callable[[], None], ...] = ()
     lengths_of_symbols: set[int | None] | None = None  # along axis 0, while they are noted
