@@ -130,12 +130,16 @@ def have_error(sums: GroupSums) -> bool:
 
 
 def is_tree_quick(sums: GroupSums) -> bool:
-    """Return whether a tree takes no long time, by how many words of 64 states are compared.
+    """Return whether a tree takes no long time."""
+    return pairs_of_words(sums.states_by_group, sums.neurons or 0) < MOST_PAIRS_OF_WORDS
+
+
+def pairs_of_words(states_by_group: Ints, neurons: int) -> int:
+    """Return how long a tree takes: how many words of 64 states are compared.
 
     What is computed with the array of all pairs of a group takes as long as 16 words of each pair.
     """
-    words = int((16 + -(-sums.states_by_group // 64)).sum())
-    return 2 * words * (sums.neurons or 0) ** 2 < MOST_PAIRS_OF_WORDS
+    return 2 * int((16 + -(-states_by_group // 64)).sum()) * neurons**2
 
 
 def entropies_of_neurons(firing: Ints, rows: Numbers) -> tuple[Floats, Floats]:
@@ -168,8 +172,8 @@ def _sum_of_entropies(firing: Ints, rows: Numbers) -> Floats:
     """
     numbers = np.unique(rows).tolist()
     if sum(numbers) > firing.size:
-        sums: Floats = _entropies(firing, rows).sum(axis=1)
-        return sums
+        found: Floats = _entropies(firing, rows).sum(axis=1)
+        return found
     found = np.empty(len(firing))
     for number in numbers:
         places = np.flatnonzero(rows[:, 0] == number)
@@ -182,5 +186,4 @@ def _entropies(firing: Ints, rows: Numbers) -> Floats:
     """Return the entropies in bits of neurons that fire in some of the rows, with Miller's term."""
     p = np.stack([firing, rows - firing]) / rows
     bits: Floats = (p * np.log2(np.where(p > 0, p, 1.0))).sum(axis=0)
-    varies: Floats = (p > 0).all(axis=0) / (2 * rows * math.log(2))
-    return np.subtract(varies, bits)
+    return (p > 0).all(axis=0) / (2 * rows * math.log(2)) - bits

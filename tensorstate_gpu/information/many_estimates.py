@@ -51,8 +51,11 @@ class ManyEstimates:
     distinct: Ints
 
     @classmethod
-    def of(cls, many: ManySamples) -> ManyEstimates:
-        """Estimate the entropies of many samples."""
+    def of(cls, many: ManySamples, *, trees: bool = False) -> ManyEstimates:
+        """Estimate the entropies of many samples.
+
+        ``trees``: whether upper bounds of those that needs_tree() use one, if they are small.
+        """
         neurons = many.firing.shape[-1]
         rows, found = many.by_group(many.counts), Entropies.of(many)
         cover = GroupCoverage.of(rows, many.rows_alone(), many.instances, many.has_units)
@@ -64,6 +67,10 @@ class ManyEstimates:
         margin = margin_of(error, groups)
         value = np.minimum(found.source, neurons)
         most = np.minimum(neurons, _by_the_neurons(many, rows, unseen_entropy(cover)))
+        needed = np.flatnonzero(~np.isnan(error) & (cover.least < ROUGH) & many.small())
+        if trees and len(needed):
+            by_tree = _by_trees(many, needed, rows[needed], unseen_entropy(cover)[needed])
+            most[needed] = np.minimum(most[needed], by_tree)
         least = np.minimum(most, _least(many, groups, cover, value - margin))
         too_high, too_low = bias_of(value, found.sample, bias)
         low = value - margin - too_high
@@ -95,9 +102,21 @@ def _least(many: ManySamples, groups: Floats, cover: GroupCoverage, by_error: Fl
 
 def _by_the_neurons(many: ManySamples, rows: Floats, unseen: Floats) -> Floats:
     """Return the upper bounds by the entropies of the neurons; infinite without an error."""
+    return _upper(*entropies_of_neurons(many.firing, rows), rows, unseen)
+
+
+def _by_trees(many: ManySamples, chosen: Ints, rows: Floats, unseen: Floats) -> Floats:
+    """Return the upper bounds of some samples by dependence trees."""
+    bits, whole = many.code_lengths(chosen), rows.sum(axis=1)
+    total = bits.sum(axis=1)
+    without = (total[:, None] - bits) / np.maximum(1, whole[:, None] - rows)
+    return _upper(total / whole, without, rows, unseen)
+
+
+def _upper(value: Floats, without: Floats, rows: Floats, unseen: Floats) -> Floats:
+    """Return a measure with its error, and what is not in the sample."""
     shares = rows / rows.sum(axis=1, keepdims=True)
     groups = as_equal_groups(shares)
-    value, without = entropies_of_neurons(many.firing, rows)
     deviations, _ = deviations_of(shares, value, without)
     most = value + margin_of(error_of(deviations, groups), groups) + unseen
     return np.where(np.isnan(most), np.inf, most)
