@@ -117,6 +117,30 @@ def listed_names(names: Sequence[str]) -> str:
 _MOST_NAMES = 12
 
 
+def shared_lines(lines: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return lines (name, text) with one for all names of a text that many names have.
+
+    Of a thousand layers that never fire, nobody reads a thousand lines.
+
+    >>> shared_lines([("a", "never fires"), ("b", "never fires")])
+    [('a', 'never fires'), ('b', 'never fires')]
+    >>> shared_lines([(f"a{i}", "never fires") for i in range(20)])[0][0]
+    '20 layers, each'
+    """
+    names: dict[str, list[str]] = {}
+    for name, text in lines:
+        names.setdefault(text, []).append(name)
+    shared = {text for text, having in names.items() if len(having) > _MOST_NAMES}
+    told: list[tuple[str, str]] = []
+    for name, text in lines:
+        if text not in shared:
+            told.append((printable_name(name), text))
+        elif name == names[text][0]:
+            having = names[text]
+            told.append((f"{len(having):,} layers, each", f"{text}: {listed_names(having)}"))
+    return told
+
+
 def one_line(text: str) -> str:
     r"""Join the lines of a message, and escape characters that are unprintable.
 

@@ -270,6 +270,26 @@ def test_a_phone_in_the_dark(opened, address):
     assert colour_of_labels(page) == "rgb(28, 28, 28)"
 
 
+def test_legends_of_a_small_phone_are_not_cut(opened, address):
+    page = opened(address, viewport={"width": 320, "height": 700})
+    open_layer(page, 1)
+    chart = page.locator("#layer-1 .charts figure").first
+    drawing = chart.locator("svg").bounding_box()
+    texts = chart.locator(".role-legend-label text").all()
+    assert [text.text_content() for text in texts] == ["changes", "never fires", "always fires"]
+    for box in (text.bounding_box() for text in texts):
+        assert box["x"] + box["width"] <= drawing["x"] + drawing["width"]
+
+
+def test_a_long_name_leaves_room_for_what_is_said_of_it(opened, tmp_path):
+    bits = np.zeros((10, 3), bool)
+    ts.Run([captured("a" * 300, bits)]).report().to_html(tmp_path / "long.html")
+    page = opened((tmp_path / "long.html").as_uri())
+    told = page.locator("dl.summary dd").first
+    assert told.inner_text() == "never fires"
+    assert told.bounding_box()["width"] > 600
+
+
 def widest_label(page):
     labels = page.locator('[data-chart="efficiency"] .role-axis-label text')
     return max(label.bounding_box()["width"] for label in labels.all())

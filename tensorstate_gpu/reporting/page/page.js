@@ -139,6 +139,8 @@
     }
     if (name === "correlations") drawSquares(spec, place, source.neurons.length, source.neurons.length);
     if (name === "training") for (const channel of ["color", "strokeDash"]) spec.encoding[channel].legend.columns = Math.max(1, Math.floor(place.clientWidth / 180));
+    // What does not fit beside each other, Vega cuts off.
+    if (name === "rates" || name === "rate_bins") spec.encoding.color.legend.columns = place.clientWidth < 330 ? 2 : 3;
     if (name === "map") drawSquares(spec, place, source.map_width, rows.length / source.map_width);
     // On a phone, names would take half of the width.
     const axisY = { labelLimit: Math.min(240, place.clientWidth / 3) };
