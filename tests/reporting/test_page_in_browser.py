@@ -197,6 +197,26 @@ def test_charts_for_those_who_hear_them(opened, address, report):
     assert overview.count() == 1
 
 
+def test_one_of_each_is_heard_in_the_singular(opened, tmp_path):
+    ts.Run([captured("one", np.ones((1, 1), bool))]).report().to_html(tmp_path / "one.html")
+    page = opened((tmp_path / "one.html").as_uri())
+    open_layer(page, 1)
+    charts = page.locator("#layer-1").get_by_role("img").all()
+    told = [chart.get_attribute("aria-label") for chart in charts]
+    assert told[0].startswith("Firing rate of each neuron: 1 neuron, least 100 % (neuron 0)")
+    assert "bits of 1 row, of which" in told[1]
+    assert "1 state, the most frequent one 1 time, the rarest 1 time" in told[2]
+
+
+def test_the_key_keeps_its_colours_where_a_system_forces_others(opened, address):
+    """A chart keeps those of its bars; without them, all bars of the key would look the same."""
+    page = opened(address, forced_colors="active", color_scheme="dark")
+    colour = "each => getComputedStyle(each).backgroundColor"
+    key = [place.evaluate(colour) for place in page.locator(".key i").all()]
+    assert len({*key[:2], key[-1]}) == 3
+    assert key[0] == page.locator(".meter > span").first.evaluate(colour) == "rgb(61, 155, 217)"
+
+
 def test_charts_that_are_drawn_when_the_reader_comes_near(opened, address):
     """Which labels are told apart, the training: with their numbers, and names as they are."""
     page = opened(address, viewport={"width": 1280, "height": 300})
