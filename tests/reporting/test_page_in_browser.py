@@ -184,7 +184,7 @@ def test_charts_for_those_who_hear_them(opened, address, report):
         added = re.search(r"the last half has added ([\d.]+) bits", told[1])
         assert float(added[1]) == pytest.approx(measured.slope, abs=0.01)
         most = profile.repetitions.counts.max()
-        assert f"{measured.distinct} states, the most frequent one {most} times" in told[2]
+        assert f"{measured.distinct} states, the most frequent one {most} time" in told[2]
         found = re.search(r"most together neurons (\d+) and (\d+), ([\d.-]+)", told[3])
         one, other, correlation = int(found[1]), int(found[2]), float(found[3])
         expected = correlations_of(profile.cofiring, profile.states)
