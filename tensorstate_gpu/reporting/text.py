@@ -8,9 +8,12 @@ def text_table(rows: Sequence[tuple[str, ...]], width: int | None = None) -> str
     """Return a table whose first row is the headings; the first column is left-aligned.
 
     ``width``: of a terminal, in columns. A table that is wider becomes several, each of which
-    begins with the first column.
+    begins with the first column. If that would take more than half of the width, as paths of
+    layers do, long names have a line of their own, above the rest of their rows.
     """
     widths = [max(map(_columns, column)) for column in zip(*rows, strict=True)]
+    if width is not None and widths[0] > width // 2 and sum(widths) + 2 * len(widths[1:]) > width:
+        widths[0] = max(_columns(rows[0][0]), width // 4)
     return "\n\n".join(_part(rows, widths, places) for places in _places(widths, width))
 
 
@@ -28,11 +31,14 @@ def _places(widths: Sequence[int], most: int | None) -> list[list[int]]:
 
 def _part(rows: Sequence[tuple[str, ...]], widths: Sequence[int], places: Sequence[int]) -> str:
     first, *others = places
-    lines = [
-        [_left_aligned(row[first], widths[first])]
-        + [_right_aligned(row[place], widths[place]) for place in others]
-        for row in rows
-    ]
+    lines: list[list[str]] = []
+    for row in rows:
+        name = row[first]
+        if _columns(name) > widths[first]:
+            lines.append([name])
+            name = ""
+        cells = [_right_aligned(row[place], widths[place]) for place in others]
+        lines.append([_left_aligned(name, widths[first]), *cells])
     lines.insert(1, ["-" * widths[place] for place in places])
     return "\n".join("  ".join(line).rstrip() for line in lines)
 
@@ -115,6 +121,30 @@ def listed_names(names: Sequence[str]) -> str:
 
 
 _MOST_NAMES = 12
+
+
+def shared_lines(lines: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return lines (name, text) with one for all names of a text that many names have.
+
+    Of a thousand layers that never fire, nobody reads a thousand lines.
+
+    >>> shared_lines([("a", "never fires"), ("b", "never fires")])
+    [('a', 'never fires'), ('b', 'never fires')]
+    >>> shared_lines([(f"a{i}", "never fires") for i in range(20)])[0][0]
+    '20 layers, each'
+    """
+    names: dict[str, list[str]] = {}
+    for name, text in lines:
+        names.setdefault(text, []).append(name)
+    shared = {text for text, having in names.items() if len(having) > _MOST_NAMES}
+    told: list[tuple[str, str]] = []
+    for name, text in lines:
+        if text not in shared:
+            told.append((printable_name(name), text))
+        elif name == names[text][0]:
+            having = names[text]
+            told.append((f"{len(having):,} layers, each", f"{text}: {listed_names(having)}"))
+    return told
 
 
 def one_line(text: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
-from tests.support.points import new_point, point_of_numbers, rows_of
+from tests.support.points import new_point, point_of_bits, point_of_numbers, rows_of
 
 
 @pytest.fixture
@@ -295,3 +295,18 @@ def test_progress_is_complete_though_a_layer_is_reset_meanwhile(by_label):
     total = 36 if by_label else 18
     assert found.missing == ("reset",)
     assert told[-1] == (total, total)
+
+
+def test_a_path_of_a_layer_leaves_room_for_its_numbers():
+    """At 80 columns, two tables, not one for each column; long names have their own lines."""
+    path = "model.language_model.layers.31.self_attn.q_proj_post_states"
+    states = np.ones((10, 8), bool)
+    report = ts.Run([point_of_bits(name, states) for name in ("embed", path)]).report()
+    *tables, _ = report.to_text(80).split("\n\n")
+    assert len(tables) == 2
+    for lines in (table.splitlines() for table in tables):
+        assert [line.split()[0] for line in lines[:1] + lines[2:4]] == ["layer", "embed", path]
+        assert lines[4].split() == lines[2].split()[1:]
+        assert {len(line) for line in lines[:3] + lines[4:]} == {len(lines[0])}
+        assert len(lines[0]) <= 80
+    assert path in report.to_text(200).splitlines()[3].split()  # where it fits, in its row
