@@ -26,8 +26,10 @@ def decompress(packed: NDArray[np.uint8], neurons: int) -> NDArray[np.bool_]:
 
     if neurons % 8 == 0:
         kernel = _unpack_whole
+    elif neurons < 64:
+        kernel = _unpack_flat
     else:
-        kernel = _unpack_flat if neurons < 64 else _unpack_rows
+        kernel = _unpack_rows
 
     def task(start: int, stop: int) -> None:
         kernel(rows, states, start, stop)
