@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
-from tests.support.points import new_point, point_of_numbers, rows_of
+from tests.support.points import new_point, point_of_bits, point_of_numbers, rows_of
 
 
 @pytest.fixture
@@ -295,3 +295,18 @@ def test_progress_is_complete_though_a_layer_is_reset_meanwhile(by_label):
     total = 36 if by_label else 18
     assert found.missing == ("reset",)
     assert told[-1] == (total, total)
+
+
+def test_a_layer_that_is_hardly_ever_in_another_state_is_not_shown_as_constant():
+    rows = np.zeros((1000, 500), bool)
+    rows[0, 0] = True
+    report = ts.Run([point_of_bits("layer", rows)]).report()
+    assert f"{100 * report.layers[0].efficiency:.4f}" == "0.0023"
+    told = "0.002 % (95 % range: 0.0 - 0.01 %)"
+    assert ("network efficiency", told) in report.summary()
+    assert "0.002 %" in report.layers[0].cells()
+
+
+def test_one_input_is_no_plural():
+    shown = repr(point_of_bits("layer", np.ones((1, 2), bool)).estimate())
+    assert shown == "Estimate(0 bits, bounds 0 to 2, bounds only, coverage 0.0 %, 1 instance)"
