@@ -115,7 +115,8 @@ class Estimate:
         return (
             f"Estimate({self.value:.4g}{margin}{self._unit}{cut}, "
             f"{word} {self.lower:.4g} to {self.upper:.4g}, {self.quality}, "
-            f"coverage {100 * self.coverage:.1f} %, {self.instances:,} instances)"
+            f"coverage {100 * self.coverage:.1f} %, {self.instances:,} "
+            f"instance{'' if self.instances == 1 else 's'})"
         )
 
     def _repr_html_(self) -> str:
