@@ -79,6 +79,21 @@ def test_a_module_that_ends_the_program_is_no_success(where, did, users_folder):
         assert ts.Store("run.zarr")[0].state_count == 9
 
 
+@pytest.mark.parametrize("parse", ["parse_args()", "parse_known_args()[0]"])
+def test_a_script_does_not_read_the_arguments_of_the_command(parse, did, users_folder, monkeypatch):
+    (users_folder / "ending.py").write_text(
+        "import argparse\nfrom mine import *\nparser = argparse.ArgumentParser()\n"
+        "parser.add_argument('--limit', type=int, default=7)\n"
+        f"options = parser.parse_args()\ndef few(): return tensor[:parser.{parse}.limit]\n"
+    )
+    names = ("capture", "ending:model", "--inputs", "ending:few", "--limit", "3")
+    monkeypatch.setattr(sys, "argv", given := ["tensorstate", *names])
+    code, out, errors = did(*names, "--store", "run.zarr")
+    assert (code, errors) == (0, "")
+    assert stored().instance_count == 3
+    assert sys.argv is given
+
+
 @pytest.mark.parametrize("when", ["import", "batches"])
 def test_paths_are_for_the_folder_of_the_command(when, did, users_folder, tmp_path):
     there = tmp_path / "there"
