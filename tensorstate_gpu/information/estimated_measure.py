@@ -72,6 +72,7 @@ class Estimate:
 
     @property
     def instances(self) -> int:
+        """How many independent instances the sample has: inputs, or units where they are known."""
         return self.sample.number
 
     @property
