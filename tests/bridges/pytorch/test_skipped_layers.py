@@ -40,14 +40,13 @@ def test_all_layers_are_those_that_can_be_captured(kind):
         pytest.warns(ts.errors.SkippedLayersWarning, match=rf"1_post_states \({kind}\)"),
         ts.capture(model, "*") as run,
     ):
-        for _ in range(2):
-            model(images(9, 3))
-    assert run["0_post_states"].state_count == 18
+        model(images(9, 3))
+    assert run["0_post_states"].state_count == 9
     assert "0_post_states" in str(run.report())
     with pytest.raises(ts.errors.NothingCaptured, match=f"1_post_states.*{kind}"):
         run["1_post_states"].entropy()
     for patterns in ("1", ["*", "1"], [Returns, "*"], lambda name, layer: True, ["*", table]):
-        with ts.capture(model, patterns), pytest.raises(TypeError, match="^1_post_states"):
+        with ts.capture(model, patterns), pytest.raises(TypeError, match="1_post_states: "):
             model(images(9, 3))
 
 
