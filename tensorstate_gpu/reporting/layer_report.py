@@ -186,8 +186,12 @@ class LayerReport:
 
     @property
     def is_at_ceiling(self) -> bool:
-        """Whether the entropy says how many rows there were, not what the layer can do."""
-        return self.slope > 0.5 or self.shows_most_of_states
+        """Whether the entropy says how many rows there were, not what the layer can do.
+
+        Not if all states are equally frequent: no more of them would show a higher entropy.
+        """
+        has_room = self.efficiency < 1 - 1e-9
+        return has_room and (self.slope > 0.5 or self.shows_most_of_states)
 
     @property
     def shows_most_of_states(self) -> bool:
