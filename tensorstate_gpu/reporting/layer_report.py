@@ -79,8 +79,8 @@ class LayerReport:
     that the second half of the rows has added. ``estimate`` is the efficiency that the layer would
     show of unlimited inputs, with its ``standard_error``; it is from ``lower`` to ``upper`` with 95
     % confidence. ``quality`` says whether this is an interval, which may be "good" or "rough", or
-    "bounds only"; see docs/statistics.md. All four are None, and the quality is at most "rough",
-    where counts are not kept by group.
+    "bounds only", which ``estimate`` may be outside of; see docs/statistics.md. All four are None,
+    and the quality is at most "rough", where counts are not kept by group.
     """
 
     __module__ = "tensorstate_gpu.reporting"
