@@ -88,7 +88,7 @@ def test_a_script_does_not_read_the_arguments_of_the_command(parse, did, users_f
     )
     names = ("capture", "ending:model", "--inputs", "ending:few", "--limit", "3")
     monkeypatch.setattr(sys, "argv", given := ["tensorstate", *names])
-    code, out, errors = did(*names, "--store", "run.zarr")
+    code, _, errors = did(*names, "--store", "run.zarr")
     assert (code, errors) == (0, "")
     assert stored().instance_count == 3
     assert sys.argv is given
