@@ -1,10 +1,12 @@
 """The page of a report in a real Chromium: what it draws, what it loads, how it is used."""
 
 import dataclasses
+import io
 import re
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import tensorstate_gpu as ts
 from tensorstate_gpu.neurons.synchrony import correlations_of
@@ -299,6 +301,32 @@ def test_legends_of_a_small_phone_are_not_cut(opened, address):
     assert [text.text_content() for text in texts] == ["changes", "never fires", "always fires"]
     for box in (text.bounding_box() for text in texts):
         assert box["x"] + box["width"] <= drawing["x"] + drawing["width"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_shadow_shows_where_columns_are_hidden(opened, address, scheme):
+    """Else a table that ends between two columns looks whole."""
+    page = opened(address, viewport=PHONE, color_scheme=scheme)
+    table = page.locator(".scrolled").first
+
+    def sides():  # in the padding above the headings
+        picture = Image.open(io.BytesIO(table.screenshot())).convert("L")
+        return picture.getpixel((0, 2)), picture.getpixel((picture.width - 1, 2))
+
+    def scroll_to(place):
+        table.evaluate(f"table => table.scrollTo({place}, 0)")
+        page.evaluate("new Promise(requestAnimationFrame)")
+
+    bare = 255 if scheme == "light" else 22
+    left, right = sides()
+    assert left == bare
+    assert abs(right - bare) > 30
+    scroll_to(100)
+    assert min(abs(side - bare) for side in sides()) > 30
+    scroll_to(10_000)
+    left, right = sides()
+    assert abs(left - bare) > 30
+    assert right == bare
 
 
 def test_a_long_name_leaves_room_for_what_is_said_of_it(opened, tmp_path):
