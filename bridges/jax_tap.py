@@ -18,6 +18,7 @@ from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.run import Run
 from tensorstate_gpu._layers.layer_facts import spatial_shape
 
+from .jax_copies import by_the_first, numbers_among_copies
 from .jax_functions import compress, is_tracer
 from .jax_host_calls import call_host, frames, runs_in, tie_to
 
@@ -166,7 +167,9 @@ def record_in_graph(
 
     if is_tracer(packed):
         _raise_where_order_is_lost(point)
-    done = call_host(record, packed, *(() if index is None else (jnp.asarray(index, jnp.int32),)))
+    given = [packed] if index is None else [packed, jnp.asarray(index, jnp.int32)]
+    copies = numbers_among_copies(x)
+    done = call_host(by_the_first(record, len(copies)), *given, *copies)
     return tie_to(x, done) if is_tracer(done) else x
 
 

@@ -49,6 +49,11 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    """For completion in editors and notebooks: without the functions that warn."""
+    return __all__
+
+
 class TensorStateError(Exception):
     """Base class of all exceptions of this package."""
 

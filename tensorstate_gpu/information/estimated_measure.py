@@ -72,6 +72,7 @@ class Estimate:
 
     @property
     def instances(self) -> int:
+        """How many independent instances the sample has: inputs, or units where they are known."""
         return self.sample.number
 
     @property
@@ -115,7 +116,8 @@ class Estimate:
         return (
             f"Estimate({self.value:.4g}{margin}{self._unit}{cut}, "
             f"{word} {self.lower:.4g} to {self.upper:.4g}, {self.quality}, "
-            f"coverage {100 * self.coverage:.1f} %, {self.instances:,} instances)"
+            f"coverage {100 * self.coverage:.1f} %, {self.instances:,} "
+            f"instance{'' if self.instances == 1 else 's'})"
         )
 
     def _repr_html_(self) -> str:

@@ -108,11 +108,24 @@ def _estimated(rows: Ints, pairs: GroupSums, states: GroupSums) -> Estimate:
             None,
             False,
             True,
-            (below + float(entropy_of_doubt(pairs.cover)), max(above, unseen)),
+            (below + _hidden(pairs, of_labels), max(above, unseen)),
             replicates,
             states.instances,
         )
     )
+
+
+def _hidden(pairs: GroupSums, of_labels: GroupSums) -> float:
+    """Return how many bits less states may tell because pairs are rare or not in the sample.
+
+    By Fano's inequality: if a state does not tell the label of a share of the rows, labels keep at
+    most log2(labels - 1) bits of these. So it may be wherever the pair of state and label was not
+    seen in two groups, and for the share that the coverage conceals. Without that, intervals of 50
+    labels, of which states confused one in ten, held in none of 13 samples of 400 instances.
+    """
+    share = 1 - pairs.least_coverage
+    most = min(math.log2(max(1, of_labels.whole.distinct - 1)), _bits(of_labels))
+    return float(entropy_of_doubt(pairs.cover)) + share * most
 
 
 def _most_information(of_labels: GroupSums, states: GroupSums, unseen: float) -> float:

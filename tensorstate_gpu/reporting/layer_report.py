@@ -207,6 +207,7 @@ class LayerReport:
         return f"never fires{nan}"
 
     def cells(self) -> tuple[str, ...]:
+        """Return the row of the table, as texts."""
         return (
             printable_name(self.layer),
             "-"

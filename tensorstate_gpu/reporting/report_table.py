@@ -231,7 +231,8 @@ class Report:
         others = {each.inputs for each in self.layers if each.layer not in self.out_of_step}
         told = ", ".join(f"{inputs:,}" for inputs in sorted(filter(None, others)))
         left_out = "" if self.includes_out_of_step else ", and is not in the network efficiency"
-        return f"out of step: it has seen {layer.inputs:,} inputs, others {told}{left_out}"
+        seen = with_noun(layer.inputs or 0, "input")
+        return f"out of step: it has seen {seen}, others {told}{left_out}"
 
     def _marked(self, value: float, limits: tuple[float, float] | None) -> str:
         """Return a measure of the network with what is known of it for unlimited inputs."""

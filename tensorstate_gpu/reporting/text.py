@@ -1,5 +1,6 @@
 """Plain text: tables, numbers and names."""
 
+import math
 import unicodedata
 from collections.abc import Sequence
 
@@ -86,8 +87,12 @@ def format_bytes(count: int | None) -> str:
 
 
 def format_percent(share: float) -> str:
-    """Return a fraction as a percentage."""
-    return f"{100 * share:.1f} %"
+    """Return a fraction as a percentage. Only 0 is shown as 0: a constant layer has it.
+
+    >>> format_percent(0.1234), format_percent(0.0000234), format_percent(0)
+    ('12.3 %', '0.002 %', '0.0 %')
+    """
+    return f"{_percent(share)} %"
 
 
 def format_range(low: float, high: float) -> str:
@@ -96,7 +101,18 @@ def format_range(low: float, high: float) -> str:
     >>> format_range(0.1, 0.123)
     '10.0 - 12.3 %'
     """
-    return f"{100 * low:.1f} - {100 * high:.1f} %"
+    return f"{_percent(low)} - {_percent(high)} %"
+
+
+def _percent(share: float) -> str:
+    percent = 100 * share
+    return f"{percent:.{decimals_of(percent, 1)}f}"
+
+
+def decimals_of(percent: float, least: int) -> int:
+    """Return with how many decimals, at least so many, a percentage above 0 is not shown as 0."""
+    is_small = 0 < percent < 0.5 / 10**least
+    return math.ceil(-math.log10(percent)) if is_small else least
 
 
 def format_number(value: int | None) -> str:

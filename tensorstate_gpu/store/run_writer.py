@@ -75,6 +75,8 @@ class RunWriter:
         self._order = dict.fromkeys(record.layers)  # of all names that ever were among these
         self._removals: Counter[str] = Counter()  # of layers, by name: those that are not done yet
         self._sources: weakref.WeakSet[BatchSource] = weakref.WeakSet()
+        # Jobs ask for it, too. A signal handler that commits waits for them, so none may run in a
+        # thread that holds it: these defer signals.
         self._lock = ForkSafeLock()
         self._rejects_batches = False
         self._passes_ended = False
@@ -97,13 +99,13 @@ class RunWriter:
 
     def claim(self, name: str, source: BatchSource) -> None:
         """List a layer in the next commit, even if it has no rows yet."""
-        with self._lock:
+        with deferred_interrupts(), self._lock:
             self._names[name] = self._order[name] = None
             self._sources.add(source)
 
     def release(self, name: str) -> None:
         """List a layer no more, of which nothing was captured. Its files, if any, are deleted."""
-        with self._lock:
+        with deferred_interrupts(), self._lock:
             if name not in self._layers:
                 self._forget(name)
                 self._order.pop(name, None)
@@ -130,7 +132,7 @@ class RunWriter:
         facts: Callable[[], LayerFacts],
     ) -> Writer:
         """Return the writer of a layer, of this kind. ``committed``: what already is of it."""
-        with self._lock:
+        with deferred_interrupts(), self._lock:
             layer = kind(self, name, neurons, capture, committed, facts)
             self._background.start()
             self._names[name] = self._order[name] = None
@@ -164,7 +166,7 @@ class RunWriter:
 
     def committed(self, name: str) -> LayerRecord | None:
         """Return what is committed of a layer, and is not about to be deleted."""
-        with self._lock:
+        with deferred_interrupts(), self._lock:
             return None if self._removals[name] else self.record.layers.get(name)
 
     def remove(self, names: Iterable[str]) -> Callable[[], None]:
@@ -177,7 +179,7 @@ class RunWriter:
         if self.life.is_deleted:
             return _no_wait
         self.life.check_open()
-        with self._lock:
+        with deferred_interrupts(), self._lock:
             written = [name for name in names if self._forget(name)]
             if written:
                 self._removals.update(written)
@@ -209,7 +211,7 @@ class RunWriter:
             self.commit(wait=False)
 
     def _mark_pass_end(self) -> None:
-        with self._lock:
+        with deferred_interrupts(), self._lock:
             self._passes_ended = bool(self._layers)
             for layer in self._layers.values():
                 layer.mark_pass_end()
@@ -227,13 +229,13 @@ class RunWriter:
             return False
         if not is_broken(self._progress(), [source.in_pass() for source in sources]):
             return False
-        with self._lock:
+        with deferred_interrupts(), self._lock:
             self._rejects_batches = (
                 True  # rewinding must not race with other threads that add batches
             )
         try:
             self._background.wait()
-            with self._lock:
+            with deferred_interrupts(), self._lock:
                 for layer in self._layers.values():
                     layer.rewind_pass()
         finally:
@@ -293,7 +295,7 @@ class RunWriter:
 
     def read(self, column: Column) -> Iterator[NDArray[Any]]:
         """Return an iterator over the values that a column has now."""
-        with self._lock:
+        with deferred_interrupts(), self._lock:
             snapshot = column.snapshot()
         if self.life.is_own_process:
             self._background.wait()

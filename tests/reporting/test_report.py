@@ -310,3 +310,18 @@ def test_a_path_of_a_layer_leaves_room_for_its_numbers():
         assert {len(line) for line in lines[:3] + lines[4:]} == {len(lines[0])}
         assert len(lines[0]) <= 80
     assert path in report.to_text(200).splitlines()[3].split()  # where it fits, in its row
+
+
+def test_a_layer_that_is_hardly_ever_in_another_state_is_not_shown_as_constant():
+    rows = np.zeros((1000, 500), bool)
+    rows[0, 0] = True
+    report = ts.Run([point_of_bits("layer", rows)]).report()
+    assert f"{100 * report.layers[0].efficiency:.4f}" == "0.0023"
+    told = "0.002 % (95 % range: 0.0 - 0.01 %)"
+    assert ("network efficiency", told) in report.summary()
+    assert "0.002 %" in report.layers[0].cells()
+
+
+def test_one_input_is_no_plural():
+    shown = repr(point_of_bits("layer", np.ones((1, 2), bool)).estimate())
+    assert shown == "Estimate(0 bits, bounds 0 to 2, bounds only, coverage 0.0 %, 1 instance)"

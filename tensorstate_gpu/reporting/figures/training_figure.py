@@ -42,6 +42,13 @@ def plot_training(
         "efficiency", "ceiling", "coverage" or "dead_share", drawn in %, or "entropy" in bits.
     phase : str
         "train", "eval", or another of the monitor's.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default in a new figure.
+
+    Returns
+    -------
+    Axes
+        Those that were drawn in.
 
     Raises
     ------

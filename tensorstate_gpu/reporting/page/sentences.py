@@ -17,6 +17,10 @@ class Network(HasMeasures, Protocol):
 
     @property
     def network_efficiency(self) -> float: ...
+    @property
+    def out_of_step(self) -> tuple[str, ...]: ...
+    @property
+    def includes_out_of_step(self) -> bool: ...
     def summary(self) -> list[tuple[str, str]]: ...
 
 
@@ -40,9 +44,10 @@ _MEASURES = ("network efficiency", "without constant layers", "accuracy", "aIQ")
 def about_network(report: Network) -> list[str]:
     """What the reader should know first."""
     efficiency = format_percent(report.network_efficiency)
+    left_out = 0 if report.includes_out_of_step else len(report.out_of_step)
     sentences = [
         f"In this sample, the network uses {efficiency} of its capacity: the geometric mean of "
-        f"{with_noun(len(report.layers), 'layer')}."
+        f"{with_noun(len(report.layers) - left_out, 'layer')}."
     ]
     least = min(report.layers, key=lambda layer: layer.efficiency)
     if len(report.layers) > 1:
