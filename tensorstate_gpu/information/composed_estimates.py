@@ -47,9 +47,16 @@ def estimate_network_efficiency(efficiencies: Iterable[Estimate]) -> Estimate:
     parts = _ratios(efficiencies, "efficiencies")
     return function_of(
         parts,
-        lambda values: network_efficiency([max(0.0, v) for v in values]),
-        network_efficiencies_with,
+        lambda values: network_efficiency(_not_negative(values)),
+        lambda values, others: network_efficiencies_with(
+            _not_negative(values), _not_negative(others)
+        ),
     )
+
+
+def _not_negative(values: Sequence[float]) -> list[float]:
+    """Return what an efficiency counts as: a jackknife's, or a difference, may be below 0."""
+    return [max(0.0, value) for value in values]
 
 
 def estimate_aIQ(efficiency: Estimate, accuracy: float, weight: float) -> Estimate:

@@ -85,6 +85,16 @@ def test_one_layer_each_is_changed(values):
     assert network_efficiencies_with(values, values) == [network_efficiency(values)] * len(values)
 
 
+def test_what_is_below_nothing_counts_as_nothing():
+    """A difference of efficiencies, which may be negative."""
+    good = estimate(drawn(), "efficiency", neurons=3)
+    worse = estimate(np.full((32, 1), 100), "efficiency", neurons=3)
+    below = estimate_difference(worse, good)
+    network = estimate_network_efficiency([below, good])
+    assert below.value < 0
+    assert (network.value, network.standard_error) == (0, 0)
+
+
 def test_more_layers_take_no_more_work_each():
     """2,000 of them took 5 seconds."""
     layer = estimate(drawn(), "efficiency", neurons=3)
