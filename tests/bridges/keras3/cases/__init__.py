@@ -18,6 +18,7 @@ FILES = (
         "layers_in_code.py",
         "calls_in_code.py",
         "without_neurons.py",
+        "generating.py",
     ),
 )
 PROCESSES = {
