@@ -19,6 +19,7 @@ from .functional import (
     children,
     functional_layers,
     is_functional,
+    list_new_points,
     with_captures,
     without_captures,
 )
@@ -134,7 +135,7 @@ def attach(
     """
     if not is_functional(model):
         points = attach_in_place(model, chosen, method, options, existing)
-        _list_new_points(model, points)
+        list_new_points(model, points)
         return model, points
     probes = _probes(model, chosen, method, options, existing, inside=False)
     try:
@@ -150,7 +151,7 @@ def attach(
         new_model.model_passes = _passes_of(model) or ModelPasses(options)
         for point in points:
             point.belong_to(new_model.model_passes)
-        _list_new_points(new_model, new_model.points_of_layers.values())
+        list_new_points(new_model, new_model.points_of_layers.values())
         _copy_compile_config(new_model, model)
     except BaseException:
         release_names(points_of(probes))
@@ -193,22 +194,6 @@ def _wrap_layers(
     if points:
         count_passes(model, ModelPasses(options), points, retrace_users)
     retrace_users()
-
-
-def _list_new_points(model: Any, points: Iterable[KerasPoint]) -> None:
-    """Add points that passes show to ``efficiency_layers``, which Keras keeps as a list of its own.
-
-    ``points``: those from which such points come.
-    """
-    reference = weakref.ref(model)
-
-    def insert(point: CapturePoint, before: CapturePoint) -> None:
-        layers = getattr(reference(), "efficiency_layers", [])
-        if before in layers:
-            layers.insert(layers.index(before) + 1, point)
-
-    for point in points:
-        point.new_point_listeners.append(insert)
 
 
 def attach_switched(

@@ -21,6 +21,7 @@ class CurrentPass(threading.local):
     plain_kind: Any = None  # the same without flags and sizes
     inputs: int | None = None
     may_be_batch = False  # a list of tensors, each of which was taken for an input
+    is_part = False  # of a pass of a compiled model, outside of its graphs
     mask: Mask | None = None
     flow: AxisFlow | None = None
     calls: dict[Any, int] | None = None  # of each capture point
@@ -32,6 +33,7 @@ class CurrentPass(threading.local):
         self.module, self.frame, self.calls = module, frame, {}
         self.handled = sys.exception()
         self.method = self.is_accepted = None  # of a pass that an interrupt has ended
+        self.is_part = False
 
     def has_failed(self) -> bool:
         """Return whether an error ends the pass, asked in a hook that is always called."""

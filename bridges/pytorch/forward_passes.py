@@ -16,6 +16,7 @@ from tensorstate_gpu.errors import warn_of_steps
 from .axis_flow import AxisFlow, KnownAxes
 from .axis_flow.mode import is_running
 from .current_pass import CurrentPass
+from .eager_gaps import begin_outside, note_given
 from .entrances import EntranceWatcher, entrances
 from .given_tensors import Given, given_to, parameters_of
 from .layer_warnings import LayerWarnings, Warn
@@ -130,7 +131,12 @@ class ForwardPasses(OwnHook):
                 return 1
         if current.may_be_batch and not self._has_joined_list():
             return None
-        return 1 if self._kinds.has_one_input(current.signature) else current.inputs
+        if self._kinds.has_one_input(current.signature):
+            return 1
+        counter = self._counter
+        if current.inputs is None and counter is not None and counter.is_in_graphs():
+            return counter.here.inputs
+        return current.inputs
 
     def _has_joined_list(self) -> bool:
         """Return whether the pass has made one batch of a list, or is of a kind that does so."""
@@ -143,6 +149,10 @@ class ForwardPasses(OwnHook):
         """Whether layers of the model compute with parts of their weights, asked in a pass."""
         root = None if self._root is None else self._root()
         return root is not None and has_spread_weights(root)
+
+    def is_outside_of_graphs(self) -> bool:
+        """Return whether what runs now is a part of a compiled pass that is in no graph."""
+        return self._counter is not None and self._counter.is_in_graphs()
 
     def was_followed(self) -> bool:
         """Return whether earlier passes of this kind were followed. If so, the next is, too."""
@@ -191,14 +201,19 @@ class ForwardPasses(OwnHook):
         current.may_be_batch = first is None and notes.inputs is None and bool(given.listed)
         positions = None if current.mask is None else min(current.mask.shape[1], 2)
         self._kinds.note_begin(current, given, first, positions)
+        if self._counter is not None and self._counter.is_in_graphs():
+            begin_outside(current, given.all_tensors, self._counter.here.inputs)
         if not self._kinds.is_done(current.signature) and torch._C._get_tracing_state() is None:
             flow = AxisFlow(frame)
             flow.known.inputs = None if first is None else current.inputs
-            flow.known.mark_inputs([tensor for _, tensor in given.tensors], axis)
+            if current.is_part:
+                note_given(flow.known, given.all_tensors, current.inputs)
+            else:
+                flow.known.mark_inputs([tensor for _, tensor in given.tensors], axis)
             if (earlier := self._earlier_axes) is not None:
                 for tensor in given.all_tensors:
                     flow.known.note_passed_on(tensor, earlier)
-            if first is None and given.listed:
+            if first is None and given.listed and not current.is_part:
                 flow.known.mark_listed(given.listed)
             if current.mask is not None:
                 self._mask.mark_positions(flow.known, given, current.mask)
@@ -211,7 +226,7 @@ class ForwardPasses(OwnHook):
         current = self.current
         if current.module is not module or current.is_around(sys._getframe(1)):
             return
-        if self._counter is not None:
+        if self._counter is not None and not current.is_part:
             self._counter.note_over()
         self._finish(current.has_failed())
 

@@ -94,7 +94,7 @@ def find_axis(
     if passes is not None and passes.was_followed():
         lost = "the layer did not run in the passes that were followed"
         return replace(found, followed=True, missed=True, inputs_lost=lost)
-    if graph is not None and graph.inputs_lost is not None:
+    if graph is not None and passes is not None:
         factors = graph.axes
         if factors is not None and found.of_one_neuron:
             factors = (*factors, other(1))

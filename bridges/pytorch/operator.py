@@ -12,8 +12,9 @@ except ImportError as error:
     raise ImportError("PyTorch hooks need torch: pip install torch") from error
 from torch.nn.utils.rnn import PackedSequence
 
-from .axis_flow import axes_in_graph, note_captured, traced_axes
+from .axis_flow import axes_in_graph
 from .batch_plan import Planned
+from .graph_borders import fitting, inputs_of_pass
 from .marked_classes import MarkingHook
 from .module_log import ModuleLog
 from .pass_counter import NOT_IN_CUDA_GRAPHS, PassCounter
@@ -123,8 +124,7 @@ def _capture(x: torch.Tensor, anchor: torch.Tensor, clock: torch.Tensor, traced:
     receiver = _receivers.get(key)
     if receiver is not None and is_real_forward(x):
         counter = receiver.pass_log.counter
-        receiver.receive(x, counter.clock_at(x), traced, counter.here.inputs)
-        note_captured(x, traced_axes(traced).axes)
+        receiver.receive(x, counter.clock_at(x), fitting(traced), inputs_of_pass(counter))
 
 
 def _skip(anchor: torch.Tensor) -> None:

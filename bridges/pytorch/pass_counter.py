@@ -21,6 +21,7 @@ from tensorstate_gpu._capturing.pass_notes import NO_NOTES, PassNotes, running_t
 from tensorstate_gpu._capturing.pass_times import PassTimes
 
 from .axis_flow import mark_input_in_graph
+from .axis_flow.across_graphs import HERE, PASSES
 from .axis_flow.mode import is_running
 from .bypasses import Bypasses
 from .marked_classes import MarkingHook, register_first
@@ -126,6 +127,15 @@ class PassCounter(MarkingHook):
             self.keep_notes(method.notes)
         return self.clock
 
+    def is_in_graphs(self) -> bool:
+        """Return whether this thread makes a pass that has begun in a compiled graph."""
+        here = self.here
+        return bool(here.time % 2) and here.frame is None and not self.times.is_over(here.time)
+
+    def is_in_pass(self) -> bool:
+        """Return whether this thread makes a pass."""
+        return bool(self.here.time % 2) and (self.here.is_running() or self.is_in_graphs())
+
     def keep_notes(self, notes: PassNotes) -> None:
         """Keep the notes of the pass that this thread makes, for threads that work for it."""
         time = self.here.time
@@ -198,7 +208,10 @@ class PassCounter(MarkingHook):
                 here.inside += () if frame is None else (frame,)
                 return
             self.times.fail(here.time)
-        here.owner = here.owner or _Owner()
+        HERE.fits, HERE.inputs = True, None
+        if here.owner is None:
+            here.owner = _Owner()
+            PASSES.add(self)
         here.begun += 1
         if here.of_tasks is not None and (task := running_task()) in here.of_tasks:
             here.of_tasks[task] += 1
@@ -294,7 +307,7 @@ _library.define(
 _library.define("end_pass(Tensor(a!) clock) -> ()", tags=NOT_IN_CUDA_GRAPHS)
 
 
-def _counter_of(clock: torch.Tensor) -> PassCounter | None:
+def counter_of(clock: torch.Tensor) -> PassCounter | None:
     return _counters.get(clock.tolist()[0])
 
 
@@ -304,7 +317,7 @@ def _begin_pass(clock: torch.Tensor, given: torch.Tensor | None, batch_axis: int
     ``given``: the first tensor that the model is given. The clock is not changed: activation
     checkpointing saves it, and rejects a changed tensor.
     """
-    if is_real_pass(clock) and (counter := _counter_of(clock)) is not None:
+    if is_real_pass(clock) and (counter := counter_of(clock)) is not None:
         counter.begin(_size(given, batch_axis) or None)
 
 
@@ -315,7 +328,7 @@ def _size(given: torch.Tensor | None, axis: int) -> int:
 
 def _end_pass(clock: torch.Tensor) -> None:
     """Called by compiled graphs."""
-    if is_real_pass(clock) and (counter := _counter_of(clock)) is not None:
+    if is_real_pass(clock) and (counter := counter_of(clock)) is not None:
         counter.end()
 
 

@@ -20,6 +20,7 @@ from tensorstate_gpu._states.packing import pack
 from tensorstate_gpu.errors import warn_of_contradicted, warn_of_guesses, warn_of_unmasked
 
 from .batch_plan import BatchPlan, BatchPlans, Planned
+from .eager_gaps import OUTSIDE
 from .forward_passes import ForwardPasses
 from .found_axis import FLOW, GUESS, LAYER, RULE, FoundAxis, find_axis
 from .neuron_axes import UNKNOWN, AxisRule
@@ -318,6 +319,8 @@ class TensorPoint(CapturePoint):
         passes = self._passes
         kind = None if passes is None else passes.current.signature
         if kind is None:
+            if traced is None and passes is not None and passes.is_outside_of_graphs():
+                traced = OUTSIDE
             kind = traced
         found = self._found.get((kind, tensor.ndim))
         if found is None or (found.missed and passes is not None and passes.current.flow):

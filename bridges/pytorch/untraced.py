@@ -18,11 +18,14 @@ Result = TypeVar("Result")
 
 _LIBRARY = __name__.partition(".")[0]
 
-# All that is no bridge, and what attaches. Hooks call some of two packages where they are traced.
+# All that is no bridge, what attaches, and what hooks call where they are not traced. Hooks call
+# some of two packages where they are traced.
 _UNTRACED = (
     *("_arguments", "_html", "_layers", "_process", "_states", "bits", "cpu_fallback", "cuda"),
     *("demo", "information", "neurons", "reporting", "store", "testing", "training"),
     "bridges.pytorch.models",
+    *(f"bridges.pytorch.{name}" for name in ("batch_plan", "found_axis", "forward_passes")),
+    *("bridges.pytorch.rows_by_input", "bridges.pytorch.tensor_point"),
 )
 _PARTLY_TRACED = ("_arrays", "_capturing")
 _TRACED = {"_capturing.first_array", "_arrays.frameworks"}

@@ -2,18 +2,20 @@
 
 from collections.abc import Sequence
 from contextlib import closing
-from typing import Any
+from typing import Any, Unpack
 
 from tensorstate_gpu._arrays.frameworks import bridge_of
 from tensorstate_gpu._capturing.attachment import (
     Attachment,
+    Method,
     check_store_layers,
     plan_attachment,
     release_names,
-    same_arguments,
 )
 from tensorstate_gpu._capturing.bridge_protocol import Bridge
 from tensorstate_gpu._capturing.capture_point import CapturePoint, own_point
+from tensorstate_gpu._capturing.choosing import Missing
+from tensorstate_gpu._capturing.options import CaptureKeywords, takes_options
 from tensorstate_gpu._capturing.run import Run, reset_points
 from tensorstate_gpu._process.interrupts import deferred_interrupts
 from tensorstate_gpu.errors import NoCapturePoints, warn_user
@@ -30,8 +32,17 @@ class AttachedPoints(list[CapturePoint]):
         return list, ()
 
 
-@same_arguments(plan_attachment)
-def build_efficiency_model(model: Any, *where: Any, **how: Any) -> Any:
+@takes_options
+def build_efficiency_model(
+    model: Any,
+    attach_to: Any = None,
+    exclude: Any = (),
+    method: Method = "after",
+    storage_path: Any = None,
+    *,
+    missing: Missing = "error",
+    **options: Unpack[CaptureKeywords],
+) -> Any:
     """Attach capture points to the layers of a model.
 
     Parameters
@@ -71,7 +82,9 @@ def build_efficiency_model(model: Any, *where: Any, **how: Any) -> Any:
         Before anything is attached: for an unsupported model, an unknown method or
         keep, or if no layer matches (the message lists the layers).
     """
-    attachment = plan_attachment(model, *where, **how)
+    attachment = plan_attachment(
+        model, attach_to, exclude, method, storage_path, missing=missing, **options
+    )
     existing = _attached_points(model)
     captured = model
     try:

@@ -1,16 +1,16 @@
 """Attachment: which layers of a model are to be captured, where and how, checked beforehand."""
 
-import inspect
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, ParamSpec, TypeVar, Unpack
+from typing import Any, Literal, Unpack
 
+from tensorstate_gpu._arguments import choice
 from tensorstate_gpu._arrays.frameworks import bridge_of
 from tensorstate_gpu._capturing.bridge_protocol import Bridge, Chosen
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.choosing import Missing, as_patterns, choose
-from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
+from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions
 from tensorstate_gpu._capturing.run_origin import (
     OF_CHOICE,
     OF_MODEL,
@@ -19,8 +19,6 @@ from tensorstate_gpu._capturing.run_origin import (
 )
 from tensorstate_gpu.errors import NotCapturable, warn_of_indices
 
-P = ParamSpec("P")
-R = TypeVar("R")
 Method = Literal["before", "after", "both"]
 
 
@@ -29,7 +27,8 @@ class Attachment:
     """Layers of a model, and how to capture them.
 
     ``others``: the other names of layers that are registered under several, by the first.
-    ``origin``: what the page of a report says of the model and of these arguments.
+    ``origin``: what the page of a report says of the model and of these arguments. ``optional``:
+    layers that only ``"*"`` stands for, by name.
     """
 
     bridge: Bridge
@@ -38,6 +37,7 @@ class Attachment:
     others: Mapping[str, Sequence[str]]
     options: CaptureOptions
     origin: Mapping[str, str]
+    optional: frozenset[str] = frozenset()
 
     @property
     def places(self) -> tuple[str, ...]:
@@ -77,25 +77,16 @@ class Attachment:
         for each in points:
             each.origin = self.origin
         by_name = {point.name: point for point in points}
+        for name in self.optional:
+            for place in self.places:
+                if (point := by_name.get(self.bridge.point_name(name, place))) is not None:
+                    point.is_optional = True
         for first, names in self.others.items():
             for place in self.places:
                 if (point := by_name.get(self.bridge.point_name(first, place))) is not None:
                     point.answer_to([self.bridge.point_name(name, place) for name in names])
 
 
-def same_arguments(source: Callable[P, object]) -> Callable[[Callable[..., R]], Callable[P, R]]:
-    """Show the parameters of one function at another, which passes its arguments on to it."""
-
-    def with_signature(function: Callable[..., R]) -> Callable[P, R]:
-        shown, own = inspect.signature(source), inspect.signature(function)
-        shown = shown.replace(return_annotation=own.return_annotation)
-        function.__signature__ = shown  # type: ignore[attr-defined]
-        return function
-
-    return with_signature
-
-
-@takes_options
 def plan_attachment(
     model: Any,
     attach_to: Any = None,
@@ -112,18 +103,17 @@ def plan_attachment(
     """
     bridge: Bridge = bridge_of(model)
     checked = CaptureOptions.from_arguments(storage_path, options)
-    if not isinstance(method, str) or method not in bridge.METHODS:
-        raise ValueError(f"method must be one of {list(bridge.METHODS)}, got {method!r}")
+    choice(method, "method", list(bridge.METHODS))
     bridge.check_attachable(model)
     exclude = as_patterns(exclude)
     attach_to = as_patterns(attach_to)
     origin = origin_of_model(model, attach_to, exclude, method) | origin_of_options(checked)
-    chosen, others = choose(bridge, model, attach_to, exclude, missing)
+    chosen, others, optional = choose(bridge, model, attach_to, exclude, missing)
     if not checked.merge_calls:
         _check_names({name for name, _ in chosen})
     checked.check_layers([*(name for name, _ in chosen), *itertools.chain(*others.values())])
     checked = checked.under_other_names(others)
-    attachment = Attachment(bridge, method, chosen, others, checked, origin)
+    attachment = Attachment(bridge, method, chosen, others, checked, origin, optional)
     _check_thresholds(attachment)
     _leave_out_indices(attachment)
     return attachment

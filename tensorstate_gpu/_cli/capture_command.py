@@ -111,7 +111,7 @@ def _captured(model: object, call: Call, batches: Batches, options: argparse.Nam
         wanted = _some(batches.between(done, options.limit), options.store)
         layers = with_noun(len(run), "layer")
         after = f", after the {done:,} inputs in {options.store}" if done else ""
-        print(f"capturing {layers} of {type(model).__name__}, which is not trained{after}")
+        print(f"capturing {layers} of {type(model).__name__}{after}; its weights stay as they are")
         try:
             with Progress("capturing", batches.count(options.limit), "batches") as progress:
                 _run_batches(run, call, wanted, done, progress)

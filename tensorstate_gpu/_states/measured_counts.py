@@ -18,7 +18,8 @@ class MeasuredCounts(ABC):
 
     @property
     @abstractmethod
-    def neurons(self) -> int: ...
+    def neurons(self) -> int:
+        """How many neurons the states are of."""
 
     @property
     @abstractmethod

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
 from tensorstate_gpu._arrays.array_types import NativeArray
-from tensorstate_gpu._capturing.sampling import EVAL, TRAIN
+from tensorstate_gpu._capturing.sampling import EVAL, TEST, TRAIN
 from tensorstate_gpu._capturing.window import CountsWindow
 from tensorstate_gpu._layers.batches import Batches, totals
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
@@ -19,7 +19,8 @@ class StepSampler:
     is a step, and is captured.
 
     ``in_training``: whether the model is in training mode. ``windows``: by phase, then by the name
-    of the layer's states.
+    of the layer's states. ``phases_begun``: those that there may be counts of: of a trainer, or of
+    during().
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class StepSampler:
         self.in_training: Callable[[], bool] = lambda: True
         self.windows: dict[str, dict[str, CountsWindow]] = {}
         self.passes_seen = False  # since the step began
+        self.phases_begun = {TRAIN, EVAL, TEST}
         self.previous_step = -1  # the number before, which need not be smaller by one
         self._every, self._most = every_n_steps, states_per_step
         self._phases, self._window, self._groups = phases, window, groups
@@ -97,6 +99,7 @@ class StepSampler:
         try:
             with self._lock:
                 self._forced[block] = phase
+                self.phases_begun.add(phase)
             yield
         finally:
             try:

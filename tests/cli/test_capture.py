@@ -52,7 +52,7 @@ def test_inputs(inputs, did):
     )
     assert (code, errors) == (0, "")
     first, *table = out.splitlines()
-    assert first == "capturing 2 layers of Sequential, which is not trained"
+    assert first == "capturing 2 layers of Sequential; its weights stay as they are"
     page = ["", "The page with charts: run.html"]
     assert table == ["", *str(ts.Store("run.zarr").report()).splitlines(), *page]
     np.testing.assert_array_equal(stored()[:], expected())
@@ -199,7 +199,7 @@ def test_going_on(first, did):
     assert stored().instance_count == first
     code, out, _ = did(*command)
     assert code == 0
-    after = f", which is not trained, after the {first} inputs in run.zarr\n"
+    after = f", after the {first} inputs in run.zarr; its weights stay as they are\n"
     assert out.startswith(f"capturing 2 layers of Sequential{after}")
     np.testing.assert_array_equal(stored()[:], expected())
     assert {label: each.total for label, each in stored().counts_by().items()} == {

@@ -1,8 +1,8 @@
 """PyTorch: follows through one forward pass which axes hold neurons, and which model inputs."""
 
 from . import sequences, sizes, weighted, writes  # noqa: F401 (they register their rules)
-from .across_graphs import note_captured
-from .graph_axes import TracedAxes, axes_in_graph, mark_input_in_graph, traced_axes
+from .across_graphs import TracedAxes, traced_axes
+from .graph_axes import axes_in_graph, mark_input_in_graph
 from .known_axes import LOST_AT, ONE_NEURON, KnownAxes
 from .mode import AxisFlow
 
@@ -14,6 +14,5 @@ __all__ = [
     "TracedAxes",
     "axes_in_graph",
     "mark_input_in_graph",
-    "note_captured",
     "traced_axes",
 ]

@@ -4,42 +4,27 @@ A compiled pass calls no functions that could be followed. But a graph has a nod
 with tensors without data that show its shapes.
 """
 
-import functools
-import json
 import operator
 import weakref
-from typing import Any, NamedTuple
-from urllib.parse import quote, unquote
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.fx import Graph, Node
+from torch.fx import Graph, GraphModule, Node
 from torch.utils._pytree import tree_map
 
-from .across_graphs import axes_of_captured
-from .factors import BATCH, NEURON, POSITION, Axes, Factor, has, only_whole, without
+from .across_graphs import (
+    UNKNOWN,
+    TracedAxes,
+    as_text,
+    axes_at,
+    is_in_module,
+    is_in_pass,
+    known_of_left,
+)
+from .borders import add_begin, add_end, clock_in, is_plain, name_of_operator
+from .factors import BATCH, NEURON, POSITION, Axes, counts_inputs, has, only_whole
 from .known_axes import KnownAxes
-
-
-class TracedAxes(NamedTuple):
-    """What a compiled graph knows of a tensor.
-
-    ``axes``: None if nothing is known. ``cause``: why its neurons are not. ``inputs_lost``: why its
-    inputs are not; None if the graph does not contain the begin of the pass, and so knows none.
-    """
-
-    axes: Axes | None
-    cause: str
-    inputs_lost: str | None = None
-
-
-@functools.lru_cache(maxsize=1024)
-def traced_axes(text: str) -> TracedAxes:
-    """Return what axes_in_graph() has written."""
-    axes, cause, inputs_lost = json.loads(unquote(text))
-    if axes is not None:
-        axes = tuple(tuple(Factor(*factor) for factor in axis) for axis in axes)
-    return TracedAxes(axes, cause, inputs_lost)
 
 
 def axes_in_graph(batch_axis: str) -> str:
@@ -51,14 +36,10 @@ def axes_in_graph(batch_axis: str) -> str:
     """
     try:
         graph, axes = _axes_of_now(int(batch_axis))
-        return _as_text(axes.describe(next(iter(reversed(graph.nodes)))))
+        return as_text(axes.describe(next(iter(reversed(graph.nodes)))))
     except Exception:  # torch may represent graphs in other ways in later versions
-        return _as_text(TracedAxes(None, "this compiled graph was not followed"))
-
-
-def _as_text(axes: TracedAxes) -> str:
-    """Without quotation marks, which inductor's cpp_wrapper does not escape."""
-    return quote(json.dumps(axes), safe="[], ")
+        cause = "this compiled graph was not followed"
+        return as_text(TracedAxes(None, cause, cause))
 
 
 def mark_input_in_graph(batch_axis: str) -> None:
@@ -82,20 +63,40 @@ def _axes_of_now(batch_axis: int) -> tuple[Graph, "_GraphAxes"]:
     made = InstructionTranslator.current_tx().output
     graph: Graph = made.graph
     if graph not in _axes:
-        _axes[graph] = _GraphAxes(batch_axis, has_begin=_is_of_a_model(made.root_tx))
+        is_part = graph is not made.root_tracer.graph  # such as what is checkpointed
+        module = None if is_part else _module_of(made.root_tx)
+        has_begin = module is not None and _is_model(module)
+        is_whole = module is not None or (not is_part and _is_call(made.root_tx))
+        is_alone = is_whole and not has_begin and not is_in_pass() and not is_in_module()
+        axes = _axes[graph] = _GraphAxes(batch_axis, has_begin=has_begin, is_alone=is_alone)
+        if not is_part:
+            made.add_graph_finalizer(axes.add_borders)
     return graph, _axes[graph]
 
 
-def _is_of_a_model(frame: Any) -> bool:
-    """Return whether a graph is made of the forward of a module whose passes are counted.
+def _module_of(frame: Any) -> nn.Module | None:
+    """Return the module of whose forward a graph is made; None for other functions.
 
-    Then the module has called our hooks before, in graphs of their own.
+    Among these is what comes after a graph break.
     """
     module = next((frame.f_locals.get(name) for name in frame.f_code.co_varnames[:1]), None)
     if not isinstance(module, nn.Module):
-        return False
-    if frame.f_code is not getattr(module.forward, "__code__", None):
-        return False  # what comes after a graph break, among others
+        return None
+    return module if frame.f_code is getattr(module.forward, "__code__", None) else None
+
+
+def _is_call(frame: Any) -> bool:
+    """Return whether a graph is made of a call of a module as a whole, with its hooks."""
+    name = frame.f_code.co_name
+    called = frame.f_locals.get({"_call_impl": "self", "inner": "fn"}.get(name, ""))
+    return isinstance(called, nn.Module)
+
+
+def _is_model(module: nn.Module) -> bool:
+    """Return whether a module is one whose passes are counted.
+
+    Then it has called our hooks before its forward, in graphs of their own.
+    """
     holders = (getattr(hook, "__self__", None) for hook in module._forward_pre_hooks.values())
     return any(getattr(holder, "counts_passes", False) for holder in holders)
 
@@ -103,13 +104,16 @@ def _is_of_a_model(frame: Any) -> bool:
 class _GraphAxes:
     """What is known of the nodes of a graph that grows. It keeps no nodes: these keep the graph.
 
-    ``has_begin``: whether the graph is given what the model is given.
+    ``has_begin``: whether the graph is given what the model is given. ``is_alone``: whether it is
+    of a part of the model that is called by itself, and given inputs as the model is.
     """
 
-    def __init__(self, batch_axis: int, *, has_begin: bool) -> None:
+    def __init__(self, batch_axis: int, *, has_begin: bool, is_alone: bool) -> None:
         self._begin()
         self._batch_axis = batch_axis
         self._has_begin = has_begin
+        self._is_alone = is_alone
+        self._taken_over: dict[str, TracedAxes] = {}  # by the names of placeholders
         self._followed: set[str] = set()  # names of nodes
         self._stand_ins: dict[int, tuple[Tensor, Tensor]] = {}  # of tensors without data, by id
         self._memories: dict[int, torch.UntypedStorage] = {}  # of these, by that of the tensors
@@ -125,8 +129,6 @@ class _GraphAxes:
         self._follow_new_nodes(node.graph)
         tensor = self._value_of(node)
         axes, cause = self._known.axes(tensor), self._known.why_unknown(tensor)
-        if not self._has_begin:
-            return TracedAxes(axes and without(without(axes, BATCH), POSITION), cause)
         lost = self._known.why_inputs_are_lost(tensor)
         if axes is not None:
             axes = _joined(axes, self._with_positions.axes(tensor))
@@ -137,9 +139,15 @@ class _GraphAxes:
         """Mark the inputs, and positions, of a tensor that the model is given."""
         if not self._has_begin:  # then the inputs of the graph are those of another function
             self._begin()
-            self._has_begin = True
+            self._has_begin, self._is_alone = True, False
             self._followed |= {each.name for each in node.graph.nodes}
         self._mark(self._value_of(node))
+
+    def _mark_given(self, node: Node) -> None:
+        tensor = self._value_of(node)
+        self._mark(tensor)
+        if self._is_alone and counts_inputs(axes := self._known.axes(tensor)):
+            self._taken_over[node.name] = UNKNOWN._replace(axes=axes)
 
     def _mark(self, tensor: Any) -> None:
         if not isinstance(tensor, Tensor):
@@ -150,11 +158,43 @@ class _GraphAxes:
             place = 1 if self._batch_axis % tensor.ndim == 0 else 0
             self._with_positions.mark_positions(tensor, place)
 
-    def _take_over(self, tensor: Tensor, axes: Axes) -> None:
-        """Note what the graph before this one knows of a tensor."""
-        self._has_begin |= any(has(axis, BATCH) for axis in axes)
+    def _is_found(self, node: Node) -> bool:
+        """Return whether it is known here first what a tensor is that the graph is given."""
+        is_given = node.op == "placeholder" and node.name not in self._taken_over
+        return (
+            is_given and not self._is_alone and self._known.axes(self._value_of(node)) is not None
+        )
+
+    def _take_over(self, node: Node) -> None:
+        """Note what the graph before this one knows of a tensor, if any does."""
+        tensor, before = self._value_of(node), _known_before(node)
+        if not isinstance(tensor, Tensor):
+            return
+        if before is None:
+            before = UNKNOWN
+        elif before.axes is not None:
+            self._taken_over[node.name] = before
+            before = before._replace(axes=axes_at(before.axes, tensor.shape, None))
         for known in (self._known, self._with_positions):
-            known.note_axes(tensor, axes)
+            known.note_before(tensor, before.axes, before.inputs_lost)
+
+    def add_borders(self, module: GraphModule) -> None:
+        """Let a graph that is complete note, and check, what is known at its begin and end."""
+        graph = module.graph
+        calls = {name: node for node in graph.nodes for name in [name_of_operator(node)] if name}
+        if (clock := clock_in(calls)) is None:
+            return
+        *nodes, end = graph.nodes
+        if not self._has_begin:
+            taken = {node: self._taken_over[node.name] for node in nodes if self._is_taken(node)}
+            add_begin(graph, clock, taken, self._is_alone)
+        if "end_pass" not in calls:
+            left = (*filter(self._is_found, nodes), *end.all_input_nodes)
+            add_end(graph, clock, {node: self.describe(node) for node in left if is_plain(node)})
+        module.recompile()
+
+    def _is_taken(self, node: Node) -> bool:
+        return node.op == "placeholder" and node.name in self._taken_over
 
     def _follow_new_nodes(self, graph: Graph) -> None:
         for each in graph.nodes:
@@ -163,12 +203,11 @@ class _GraphAxes:
                 self._follow(each)
 
     def _follow(self, node: Node) -> None:
-        if node.op == "placeholder" and _is_given(node):
-            before = _axes_before(node)
-            if before is None:
-                self._mark(self._value_of(node))
-            else:
-                self._take_over(self._value_of(node), before)
+        if node.op == "placeholder" and (self._has_begin or self._is_alone):
+            if _is_given(node):
+                self._mark_given(node)
+        elif node.op == "placeholder":
+            self._take_over(node)
         elif node.op in ("call_function", "call_method"):
             function: Any = node.target
             args = tree_map(self._value_of, node.args)
@@ -217,10 +256,10 @@ class _GraphAxes:
 _axes: "weakref.WeakKeyDictionary[Graph, _GraphAxes]" = weakref.WeakKeyDictionary()
 
 
-def _axes_before(node: Node) -> Axes | None:
-    """Return what the graph before this one knows of a placeholder's tensor."""
+def _known_before(node: Node) -> TracedAxes | None:
+    """Return what a graph before this one knows of a placeholder's tensor."""
     example = node.meta["grapharg"].example if "grapharg" in node.meta else None
-    return axes_of_captured(example) if isinstance(example, Tensor) else None
+    return known_of_left(example) if isinstance(example, Tensor) else None
 
 
 def _joined(axes: Axes, with_positions: Axes | None) -> Axes:

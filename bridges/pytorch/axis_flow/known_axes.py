@@ -22,7 +22,6 @@ from .factors import (
     others,
     position,
     resized,
-    size_of,
     without,
 )
 from .listed_inputs import ListedInputs
@@ -46,6 +45,7 @@ _WRITING = {"__setitem__", "copy_", "data="}
 ONE_NEURON = "it has one neuron for each of its entries"
 _NEVER_HAD = "no torch functions lead to it from a layer with weights"
 LOST_AT = "lost at "
+INPUTS_LOST_AT = "inputs lost at "
 
 
 class KnownAxes:
@@ -90,7 +90,7 @@ class KnownAxes:
     def why_inputs_are_lost(self, tensor: Tensor) -> str:
         """Return why it is not known of a tensor which of its entries belong to which input."""
         name = self._inputs_lost_at.get(tensor)
-        return f"inputs lost at {name}" if name else "computed from nothing that counts inputs"
+        return f"{INPUTS_LOST_AT}{name}" if name else "computed from nothing that counts inputs"
 
     def has_lost_inputs(self, tensor: Any) -> bool:
         """Return whether a tensor was computed from inputs, and is not known to have them."""
@@ -120,12 +120,16 @@ class KnownAxes:
                 axes[axis] = batch(size)
                 self._axes[tensor] = tuple(axes)
 
-    def note_axes(self, tensor: Tensor, axes: Axes) -> None:
-        """Note what is known of a tensor from elsewhere."""
-        self._axes[tensor] = axes
-        sizes = [size_of(axis) for axis in axes if has(axis, BATCH) and len(axis) == 1]
-        if self.inputs is None and sizes:
+    def note_before(self, tensor: Tensor, axes: Axes | None, inputs_lost: str) -> None:
+        """Note what is known of a tensor from before. ``inputs_lost``: why its inputs are not."""
+        if axes is not None:
+            self._axes[tensor] = axes
+        sizes = [f.size for axis in axes or () for f in axis if f.kind == BATCH]
+        if sizes and self.inputs is None:
             self.inputs = sizes[0]
+        elif not sizes:
+            self._inputs_lost_at[tensor] = inputs_lost.removeprefix(INPUTS_LOST_AT)
+            self._taken.note_unread(tensor)
 
     def note_passed_on(self, tensor: Tensor, earlier: "KnownAxes") -> None:
         """Note where the neurons are of a tensor that an earlier pass may have returned.

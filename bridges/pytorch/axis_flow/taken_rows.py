@@ -19,7 +19,7 @@ from .writes import indexed_axes
 class Unread:
     """Rows that an index takes whose numbers cannot be read: inside a graph that is made, say."""
 
-    def __init__(self, index: Tensor) -> None:
+    def __init__(self, index: object) -> None:
         self._index = index
 
     def __eq__(self, other: object) -> bool:
@@ -51,6 +51,10 @@ class TakenRows:
         for output, rows in zip(call.outputs, each, strict=False):
             if rows is not None and isinstance(output, Tensor):
                 self._rows[output] = rows
+
+    def note_unread(self, tensor: Tensor) -> None:
+        """Note that a tensor may be rows of inputs that were taken before."""
+        self._rows[tensor] = Unread(object())  # not the tensor: it would keep itself
 
     def are_moved(self, target: Tensor, axes: Axes | None, index: Any, value: Any) -> bool:
         """Return whether a write puts rows where other inputs' are. ``axes``: of the target."""

@@ -2,14 +2,11 @@
 
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.bridges.pytorch.axis_flow import across_graphs
-from tensorstate_gpu.bridges.pytorch.axis_flow.factors import batch, neuron
 from tests.support.torch_models import images
 
 pytestmark = pytest.mark.usefixtures("nothing_compiled_before")
@@ -149,23 +146,3 @@ def test_what_was_not_captured_is_a_guess_behind_a_graph_break():
         ts.capture(model, "act"),
     ):
         call(images(2, 3, 10))
-
-
-def test_what_is_known_of_a_tensor_ends_with_its_memory():
-    axes, memory = (batch(2), neuron(3)), np.zeros(6, np.float32)
-    tensor = torch.from_numpy(memory).view(2, 3)
-    across_graphs.note_captured(tensor, axes)
-    assert across_graphs.axes_of_captured(tensor) == axes
-    assert across_graphs.axes_of_captured(tensor.view(3, 2)) is None
-    del tensor
-    assert across_graphs.axes_of_captured(torch.from_numpy(memory).view(2, 3)) is None
-
-
-def test_few_tensors_that_have_gone_are_known(monkeypatch):
-    monkeypatch.setattr(across_graphs, "_known", {})
-    many = [images(2, 3) for _ in range(2 * across_graphs._MOST)]
-    for tensor in many:
-        across_graphs.note_captured(tensor, (batch(2), neuron(3)))
-    del many, tensor
-    across_graphs.note_captured(images(2, 3), (batch(2), neuron(3)))
-    assert len(across_graphs._known) == 1

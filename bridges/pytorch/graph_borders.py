@@ -1,0 +1,87 @@
+"""PyTorch: operators at the begin and the end of compiled graphs, for graphs that a break divides.
+
+See axis_flow/across_graphs.py, which says what they note, and axis_flow/graph_axes.py, which puts
+them there.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from .axis_flow.across_graphs import (
+    HERE,
+    UNKNOWN,
+    are_alike,
+    as_text,
+    inputs_in,
+    is_in_module,
+    known_of_left,
+    note_left,
+    traced_axes,
+)
+from .pass_counter import NOT_IN_CUDA_GRAPHS, PassCounter, counter_of
+from .tensors import is_real_pass
+
+_library: Any = torch.library.Library("tensorstate_gpu", "FRAGMENT")  # type: ignore[no-untyped-call]
+_library.define(
+    "enter_graph(Tensor[] given, Tensor(a!) clock, str[] known, bool alone) -> ()",
+    tags=NOT_IN_CUDA_GRAPHS,
+)
+_library.define(
+    "leave_graph(Tensor[] results, Tensor(a!) clock, str[] known) -> ()", tags=NOT_IN_CUDA_GRAPHS
+)
+
+
+_UNKNOWN = as_text(UNKNOWN)
+
+
+def fitting(traced: str) -> str:
+    """Return what a graph knows of a tensor, or that nothing is known if it does not fit."""
+    return traced if HERE.fits else _UNKNOWN
+
+
+def inputs_of_pass(counter: PassCounter) -> int | None:
+    """Return how many inputs the pass has in which a graph runs, if a graph knows it."""
+    return counter.here.inputs or HERE.inputs
+
+
+def _enter_graph(
+    given: Sequence[torch.Tensor], clock: torch.Tensor, known: Sequence[str], alone: bool
+) -> None:
+    """Note whether a graph is given what it was made for.
+
+    ``known``: what was known of each tensor then. ``alone``: whether the graph was made outside of
+    passes of the model, as one of a part of it that is called by itself.
+    """
+    counter = counter_of(clock) if is_real_pass(clock) else None
+    if counter is None:
+        return
+    then = [traced_axes(text) for text in known]
+    in_pass = counter.is_in_pass()
+    if alone:
+        HERE.fits = not in_pass and not is_in_module()
+        HERE.inputs = inputs_in(given[0], then[0]) if given and HERE.fits else None
+    else:
+        HERE.fits = are_alike(then, [known_of_left(tensor) or UNKNOWN for tensor in given])
+        HERE.inputs = None if in_pass else HERE.inputs
+
+
+def _leave_graph(
+    results: Sequence[torch.Tensor], clock: torch.Tensor, known: Sequence[str]
+) -> None:
+    """Note what is known of the tensors that a graph returns, in a pass that goes on after it."""
+    counter = counter_of(clock) if is_real_pass(clock) else None
+    if counter is None or counter.here.is_running():  # which is followed outside of graphs
+        return
+    for tensor, text in zip(results, known, strict=True):
+        note_left(tensor, traced_axes(text) if HERE.fits else UNKNOWN, inputs_of_pass(counter))
+
+
+def _do_nothing(*_: object) -> None:
+    """Traced passes do not count."""
+
+
+for name, function in {"enter_graph": _enter_graph, "leave_graph": _leave_graph}.items():
+    _library.impl(name, function, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"tensorstate_gpu::{name}", _do_nothing, lib=_library)
