@@ -37,7 +37,7 @@ def _record(
 
 
 def _point_of_this_call(point: KerasPoint) -> KerasPoint:
-    return point.of_next_call(place_of_this_call())
+    return point.of_next_call(place_of_this_call() if point.numbers_calls else None)
 
 
 def capture_tensor(point: KerasPoint, tensor: Any, axis: int) -> Any:

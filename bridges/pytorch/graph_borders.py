@@ -15,6 +15,7 @@ from .axis_flow.across_graphs import (
     are_alike,
     as_text,
     inputs_in,
+    is_in_module,
     known_of_left,
     note_left,
     traced_axes,
@@ -59,7 +60,7 @@ def _enter_graph(
     then = [traced_axes(text) for text in known]
     in_pass = counter.is_in_pass()
     if alone:
-        HERE.fits = not in_pass
+        HERE.fits = not in_pass and not is_in_module()
         HERE.inputs = inputs_in(given[0], then[0]) if given and HERE.fits else None
     else:
         HERE.fits = are_alike(then, [known_of_left(tensor) or UNKNOWN for tensor in given])

@@ -22,7 +22,7 @@ from .operator import capture_in_graph, skip_in_graph
 from .other_devices import check_devices
 from .pass_counter import PassCounter
 from .pass_point import PassPoint
-from .tensors import first_tensor, is_real_forward, is_real_pass, sequences_of
+from .tensors import NotDense, first_tensor, is_real_forward, is_real_pass, sequences_of
 
 
 class StateCaptureHook(PassPoint):
@@ -52,7 +52,7 @@ class StateCaptureHook(PassPoint):
 
     __module__ = "tensorstate_gpu"
 
-    _was_skipped = False  # in a call without a tensor
+    _skipped_as = ""  # what was passed in a call that was skipped
     _place = "post"  # at its module
 
     @takes_options
@@ -245,6 +245,9 @@ class StateCaptureHook(PassPoint):
         try:
             own_plan = planned if hook is self else None
             is_kept = hook._capture(tensor, traced, inputs, sequences, own_plan)
+        except NotDense as error:
+            hook._refuse(error)
+            return
         except (TypeError, ValueError) as error:
             error.add_note(f"while capturing {hook.name}")
             raise
@@ -256,9 +259,15 @@ class StateCaptureHook(PassPoint):
         self._skip()
 
     def _skip(self, cause: str = "") -> None:
-        self._was_skipped = True
+        self._skipped_as = cause or "no tensor"
         if self._passes is not None:
             self._passes.warn_of(warn_of_skipped, self.name, cause)
+
+    def _refuse(self, error: NotDense) -> None:
+        """Skip a layer that cannot be captured if only ``"*"`` stands for it; else raise."""
+        if not self.is_optional:
+            raise error
+        self._skip(error.kind)
 
     def _new_of_call(self, name: str) -> Self:
         # A plain one: a class of the user's may be made from other arguments.
@@ -266,9 +275,10 @@ class StateCaptureHook(PassPoint):
         return cast(Self, plain)
 
     def _no_states_error(self) -> NothingCaptured:
-        if self._was_skipped:
+        if self._skipped_as:
             return NothingCaptured(
-                f"{self.name}: nothing captured: what the layer passes has no tensor; exclude= it"
+                f"{self.name}: nothing captured: what the layer passes has no neurons "
+                f"({self._skipped_as}); exclude= it"
             )
         return super()._no_states_error()
 

@@ -152,6 +152,7 @@ class PassPoint(TensorPoint, Receiver):
         hook._rule, hook._has_rule = self._rule, self._has_rule
         hook._passes, hook._filter = self._passes, self._filter
         hook._module, hook._place = self._module, self._place
+        hook.is_optional = self.is_optional
         hook._use_log(self.pass_log.of_later_call())
         hook.intake.pending_notes, hook.intake.scope = self.intake.pending_notes, self.intake.scope
         before = self.later_calls[-1] if self.later_calls else self

@@ -50,23 +50,34 @@ def _axes_of(value: object) -> int | None:
     return value.ndim if isinstance(value, torch.Tensor) else None
 
 
+class NotDense(TypeError):
+    """A layer passes a tensor that is no dense array. ``kind``: of the tensor."""
+
+    def __init__(self, message: str, kind: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
 def check_dense(tensor: torch.Tensor, name: str) -> None:
-    """Raise TypeError or ValueError, which name the layer, unless a tensor is a dense array."""
+    """Raise NotDense or ValueError, which name the layer, unless a tensor is a dense array."""
     if tensor.is_nested:
-        raise TypeError(
+        message = (
             f"{name}: nested tensors cannot be captured; an nn.TransformerEncoder makes "
             "none with enable_nested_tensor=False"
         )
+        raise NotDense(message, "nested")
     if tensor.layout is not torch.strided:
-        raise TypeError(
+        message = (
             f"{name}: a tensor of layout {tensor.layout} cannot be captured, only dense ones: "
             "return .to_dense() from the layer, or exclude= it"
         )
+        raise NotDense(message, str(tensor.layout).removeprefix("torch."))
     if tensor.is_complex():
-        raise TypeError(
+        message = (
             f"{name}: a complex tensor cannot be captured: return torch.view_as_real(...) or "
             ".abs() from the layer, or exclude= it"
         )
+        raise NotDense(message, "complex")
     kind = type(tensor)
     if kind is not torch.Tensor and not tensor.is_quantized and tensor.is_cpu:
         _check_memory(tensor, kind.__name__, name)
@@ -75,13 +86,14 @@ def check_dense(tensor: torch.Tensor, name: str) -> None:
 
 
 def _check_memory(tensor: torch.Tensor, kind: str, name: str) -> None:
-    """Raise TypeError for a subclass of tensors that has no memory, but holds other tensors."""
+    """Raise NotDense for a subclass of tensors that has no memory, but holds other tensors."""
     if tensor.numel() and not tensor.data_ptr():
         plain = _PLAIN_FORMS.get(kind, "a plain torch.Tensor")
-        raise TypeError(
+        message = (
             f"{name}: a {kind} cannot be captured, because it holds other tensors: return {plain} "
             "from the layer, or exclude= it"
         )
+        raise NotDense(message, kind)
 
 
 _PLAIN_FORMS = {

@@ -27,7 +27,8 @@ class Attachment:
     """Layers of a model, and how to capture them.
 
     ``others``: the other names of layers that are registered under several, by the first.
-    ``origin``: what the page of a report says of the model and of these arguments.
+    ``origin``: what the page of a report says of the model and of these arguments. ``optional``:
+    layers that only ``"*"`` stands for, by name.
     """
 
     bridge: Bridge
@@ -36,6 +37,7 @@ class Attachment:
     others: Mapping[str, Sequence[str]]
     options: CaptureOptions
     origin: Mapping[str, str]
+    optional: frozenset[str] = frozenset()
 
     @property
     def places(self) -> tuple[str, ...]:
@@ -75,6 +77,10 @@ class Attachment:
         for each in points:
             each.origin = self.origin
         by_name = {point.name: point for point in points}
+        for name in self.optional:
+            for place in self.places:
+                if (point := by_name.get(self.bridge.point_name(name, place))) is not None:
+                    point.is_optional = True
         for first, names in self.others.items():
             for place in self.places:
                 if (point := by_name.get(self.bridge.point_name(first, place))) is not None:
@@ -102,12 +108,12 @@ def plan_attachment(
     exclude = as_patterns(exclude)
     attach_to = as_patterns(attach_to)
     origin = origin_of_model(model, attach_to, exclude, method) | origin_of_options(checked)
-    chosen, others = choose(bridge, model, attach_to, exclude, missing)
+    chosen, others, optional = choose(bridge, model, attach_to, exclude, missing)
     if not checked.merge_calls:
         _check_names({name for name, _ in chosen})
     checked.check_layers([*(name for name, _ in chosen), *itertools.chain(*others.values())])
     checked = checked.under_other_names(others)
-    attachment = Attachment(bridge, method, chosen, others, checked, origin)
+    attachment = Attachment(bridge, method, chosen, others, checked, origin, optional)
     _check_thresholds(attachment)
     _leave_out_indices(attachment)
     return attachment

@@ -96,6 +96,7 @@ class CapturePoint(PointStates):
     capture_on: bool = True
     takes_stage_rows = False
     may_be_slice = False  # whether it is not known which neurons of the layer these are
+    is_optional = False  # whether "*" alone stands for the layer: it is skipped if it must be
 
     @takes_options
     def __init__(

@@ -22,8 +22,10 @@ _MISSING = ("error", "warn")
 
 def choose(
     bridge: Bridge, model: object, attach_to: object, exclude: object, missing: Missing
-) -> tuple[Chosen, dict[str, list[str]]]:
-    """Return the layers to capture, and the other names of each, by its first name.
+) -> tuple[Chosen, dict[str, list[str]], frozenset[str]]:
+    """Return the layers to capture, the other names of each, by its first name, and optional ones.
+
+    These, by name, are what ``"*"`` alone has chosen.
 
     ``attach_to``: None stands for the layers with weights. Raises NoLayerMatches if no layer is
     left, or, if ``missing`` is "warn", issues an UnmatchedNameWarning, as for each name in a list
@@ -57,7 +59,23 @@ def choose(
         texts = texts_of([*layers, whole], bridge.class_names)
         _warn_of_names([*_names_in(wanted), *_names_in(unwanted)], texts, layers)
     others = {names[0]: names[1:] for names, _ in names_of_layers(layers) if names[1:]}
-    return chosen, {name: others[name] for name, _ in chosen if name in others}
+    named = _named(wanted, layers, itself, bridge) if chosen else set()
+    optional = frozenset(name for name, _ in chosen if name not in named)
+    return chosen, {name: others[name] for name, _ in chosen if name in others}, optional
+
+
+def _named(
+    wanted: object, layers: Layers, itself: tuple[str, object] | None, bridge: Bridge
+) -> set[str]:
+    """Return the names of the layers that a pattern other than ``"*"`` means."""
+    patterns = [each for each in listed(wanted) if not (isinstance(each, str) and each == "*")]
+    if not patterns:
+        return set()
+    try:
+        found = match(layers, patterns, (), bridge.class_names, itself=itself)
+    except NoLayerMatches:
+        return set()
+    return {name for name, _ in found}
 
 
 def _with_weights(bridge: Bridge, model: object) -> list[object]:

@@ -196,7 +196,9 @@ def _known_estimates(given: Iterable[Estimate], argument: str) -> list[Estimate]
     parts = listed(given, argument, "Estimates")
     for part in parts:
         if not isinstance(part, Estimate):
-            advice = ": its estimate() makes one" if hasattr(part, "estimate") else ""
+            advice = (
+                ": its estimate() makes one" if callable(getattr(part, "estimate", None)) else ""
+            )
             raise TypeError(f"{argument} must be Estimates, got {type(part).__name__}{advice}")
     if not parts:
         raise ValueError(f"{argument} is empty; at least one Estimate is needed")

@@ -30,7 +30,8 @@ class Estimate:
     So does a format: ``f"{estimate:.2f}"``.
 
     ``value``: by the estimator of Chao, Wang and Jost. ``is_cut``: whether it was more than the
-    neurons allow, and is cut to that.
+    neurons allow, and is cut to that. Where there are bounds only, it may be outside of them: it
+    takes rows for independent, and the bounds know of which instances they are.
     ``plugin``: the measure of the sample itself. ``plugin_of_half``: what half of the rows would
     show of it.
     ``lower``, ``upper``: between them the measure of the source is, with 95 % confidence each; and

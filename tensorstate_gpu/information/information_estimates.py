@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence, Sized
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -157,8 +157,10 @@ def _batches(each: Sequence[object]) -> Iterator[list[object]]:
     """
     batch: list[object] = []
     free = 0
+    is_pairable = _by_kind(each, Pairable)
     for groups in each:
-        size = sum(map(len, groups.parts)) if isinstance(groups, Pairable) else _BATCH
+        pairable = cast(Pairable, groups)
+        size = sum(map(len, pairable.parts)) if is_pairable[type(groups)] else _BATCH
         if batch and (size > free or len(groups) != len(batch[0])):  # type: ignore[arg-type]
             yield batch
             batch = []
@@ -179,6 +181,12 @@ def _pairs(batch: list[object]) -> tuple[Ints, GroupSums]:
     return rows, GroupSums.of(table)
 
 
+def _by_kind(each: Sequence[object], protocol: type) -> dict[type, bool]:
+    """Return of each type whether it has a protocol, which takes long to find out."""
+    kinds = {type(groups): groups for groups in each}
+    return {kind: isinstance(groups, protocol) for kind, groups in kinds.items()}
+
+
 def _check_kinds(each: Sequence[object]) -> None:
     """Raise TypeError unless all are histograms that can be merged here, or all are arrays."""
     each = list({type(groups): groups for groups in each}.values())
@@ -196,7 +204,8 @@ def _together(each: Sequence[object]) -> object:
     """Return the counts of all labels together."""
     if isinstance(each[0], Mergeable):
         # Those on disk take any others; those in memory only their like.
-        first, *others = sorted(each, key=lambda groups: isinstance(groups, Grouped))
+        is_grouped = _by_kind(each, Grouped)
+        first, *others = sorted(each, key=lambda groups: is_grouped[type(groups)])
         assert isinstance(first, Mergeable)
         return first.merge(*others)
     return functools.reduce(_added, map(_counts, each[1:]), _counts(each[0]))

@@ -17,6 +17,7 @@ from tensorstate_gpu.information.special_functions import digamma_over_log
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+SMALL_CELLS = 1 << 18  # of a sample whose tree takes some milliseconds: about 60 neurons
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,7 +83,7 @@ class ManySamples:
 
     def small(self) -> NDArray[np.bool_]:
         """Return of which samples code_lengths() makes trees, (samples,)."""
-        return self._cells_of_pairs() <= MOST_CELLS
+        return self._cells_of_pairs() <= SMALL_CELLS
 
     def code_lengths(self, chosen: Ints) -> Floats:
         """Return the bits of the groups of some small samples by dependence trees."""

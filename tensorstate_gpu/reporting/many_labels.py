@@ -21,7 +21,7 @@ from tensorstate_gpu.reporting.layer_report import LayerReport
 # Of labels that are computed together: their states, or groups, times neurons. Their arrays take
 # some hundred bytes for each.
 MOST_CELLS = 1 << 20
-# As pairs_of_words(), of all labels of a table together, which takes about four seconds of a core.
+# As pairs_of_words(), of the labels of a table that are not small: some two seconds of a core.
 MOST_PAIRS_OF_WORDS = 2**32
 OneByOne = Callable[[GroupedCounts, bool], LayerReport]
 

@@ -109,6 +109,12 @@ def _percent(share: float) -> str:
     return f"{percent:.{decimals_of(percent, 1)}f}"
 
 
+def rounded_percent(share: float) -> float:
+    """Return a fraction as a percentage for a chart: with two decimals, or more as above."""
+    percent = 100 * share
+    return round(percent, decimals_of(percent, 2))
+
+
 def decimals_of(percent: float, least: int) -> int:
     """Return with how many decimals, at least so many, a percentage above 0 is not shown as 0."""
     is_small = 0 < percent < 0.5 / 10**least

@@ -39,8 +39,9 @@ class StepSampler:
         self.previous_step = -1  # the number before, which need not be smaller by one
         self._every, self._most = every_n_steps, states_per_step
         self._phases, self._window, self._groups = phases, window, groups
-        self._pauses = 0
-        self._forced: list[str] = []
+        # Blocks of paused(), and of during() with their phases. As objects, they can end twice.
+        self._pauses = set[object]()
+        self._forced: dict[object, str] = {}
         self._taken: Counter[str] = Counter()  # states of each layer in this step
         self._lock = ForkSafeLock()
 
@@ -50,7 +51,7 @@ class StepSampler:
     def phase(self) -> str:
         """The phase of a pass that runs now."""
         if self._forced:
-            return self._forced[-1]
+            return [*self._forced.values()][-1]
         return TRAIN if self.in_training() else EVAL
 
     def wants_now(self) -> bool:
@@ -79,25 +80,39 @@ class StepSampler:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        # The lock also ends a graph of torch.compile, which would else do this after the graph.
-        with self._lock:
-            self._pauses += 1
+        block = object()
         try:
+            # The lock also ends a graph of torch.compile, which would else do this after the graph.
+            with self._lock:
+                self._pauses.add(block)
             yield
         finally:
-            with deferred_interrupts(), self._lock:
-                self._pauses -= 1
+            try:
+                self._end(block)
+            except BaseException:  # Ctrl-C, before that was deferred
+                self._end(block)
+                raise
 
     @contextmanager
     def during(self, phase: str) -> Iterator[None]:
-        with self._lock:
-            self._forced.append(phase)
-            self.phases_begun.add(phase)
+        block = object()
         try:
+            with self._lock:
+                self._forced[block] = phase
+                self.phases_begun.add(phase)
             yield
         finally:
-            with deferred_interrupts(), self._lock:
-                self._forced.pop()
+            try:
+                self._end(block)
+            except BaseException:
+                self._end(block)
+                raise
+
+    def _end(self, block: object) -> None:
+        """End a block of paused() or during(), if it has not ended."""
+        with deferred_interrupts(), self._lock:
+            self._pauses.discard(block)
+            self._forced.pop(block, None)
 
     def room(self, name: str) -> int | None:
         """Return how many more states of a layer are asked for; None for all."""

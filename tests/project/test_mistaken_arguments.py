@@ -338,3 +338,36 @@ def test_what_is_drawn_of_a_training_is_a_text(given):
     for name in ("measure", "phase"):
         with pytest.raises(TypeError, match=f"{name} must be a str"):
             reporting.plot_training(log, **{name: given})
+
+
+# ---- all layers where one is meant, and other near misses ---------------------------------------
+
+
+def test_all_layers_where_the_counts_of_one_are_meant(run):
+    labels = [0, 0, 1, 1]
+    for measure in (ts.entropy, information.coverage, information.effective_states):
+        with pytest.raises(TypeError, match="counts is a Run: choose a layer"):
+            measure(run)
+    with pytest.raises(TypeError, match="first is a Run: choose a layer"):
+        information.js_divergence(run, run)
+    with pytest.raises(TypeError, match=r"counts is a dict: pass its values\(\)"):
+        ts.entropy({"a": 3, "b": 1})
+    with pytest.raises(TypeError, match="states must be those of one layer, got Run: choose a"):
+        information.class_divergences(run, labels, rng=np.random.default_rng(0))
+
+
+def test_the_path_of_a_store_where_a_model_is_meant(tmp_path):
+    for path in ("run.zarr", tmp_path):
+        with pytest.raises(ts.errors.NoCapturePoints, match=r"ts\.Store\(path\)\.report\(\) reads"):
+            ts.report(path)
+
+
+def test_measures_of_layers_are_no_estimates(run):
+    """They have one, which is no method."""
+    with pytest.raises(TypeError, match=r"efficiencies must be Estimates, got LayerReport$"):
+        information.estimate_network_efficiency(run.report().layers)
+
+
+def test_the_scalars_of_one_step_are_no_log_of_a_training():
+    with pytest.raises(TypeError, match="must be a mapping of step to scalars"):
+        reporting.plot_training({"train/efficiency/a": 0.5, "train/efficiency": 0.5})

@@ -71,8 +71,8 @@ def test_trees_that_take_long_together_are_left_out(labels, monkeypatch):
 
     made = of_labels(labels, rows=3, neurons=24)
     with_trees = measures()
-    for module in ("_states.histogram_pairs", "information.many_samples"):
-        monkeypatch.setattr(f"tensorstate_gpu.{module}.MOST_CELLS", 0)
+    monkeypatch.setattr("tensorstate_gpu._states.histogram_pairs.MOST_CELLS", 0)
+    monkeypatch.setattr("tensorstate_gpu.information.many_samples.SMALL_CELLS", 0)
     alone = measures()
     for found, one in zip(alone, with_trees, strict=True):
         assert found.upper == pytest.approx(one.upper, abs=1e-11)

@@ -1,10 +1,13 @@
 """The page of a report in a real Chromium: what it draws, what it loads, how it is used."""
 
 import dataclasses
+import io
+import itertools
 import re
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import tensorstate_gpu as ts
 from tensorstate_gpu.neurons.synchrony import correlations_of
@@ -299,6 +302,48 @@ def test_legends_of_a_small_phone_are_not_cut(opened, address):
     assert [text.text_content() for text in texts] == ["changes", "never fires", "always fires"]
     for box in (text.bounding_box() for text in texts):
         assert box["x"] + box["width"] <= drawing["x"] + drawing["width"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_shadow_shows_where_columns_are_hidden(opened, address, scheme):
+    """Else a table that ends between two columns looks whole."""
+    page = opened(address, viewport=PHONE, color_scheme=scheme)
+    table = page.locator(".scrolled").first
+
+    def sides():  # in the padding above the headings
+        picture = Image.open(io.BytesIO(table.screenshot())).convert("L")
+        return picture.getpixel((0, 2)), picture.getpixel((picture.width - 1, 2))
+
+    def scroll_to(place):
+        table.evaluate(f"table => table.scrollTo({place}, 0)")
+        page.evaluate("new Promise(requestAnimationFrame)")
+
+    bare = 255 if scheme == "light" else 22
+    left, right = sides()
+    assert left == bare
+    assert abs(right - bare) > 30
+    scroll_to(100)
+    assert min(abs(side - bare) for side in sides()) > 30
+    scroll_to(10_000)
+    left, right = sides()
+    assert abs(left - bare) > 30
+    assert right == bare
+
+
+def test_names_of_labels_do_not_overlap_on_a_phone(opened, tmp_path):
+    rng = np.random.default_rng(0)
+    labels = ["a label as long as a sentence", *(f"class {number}" for number in range(19))]
+    point = point_of_bits("hidden", rng.random((400, 6)) < 0.3, labels * 20)
+    ts.Run([point]).report(by_label=True).to_html(tmp_path / "labels.html")
+    page = opened((tmp_path / "labels.html").as_uri(), viewport=PHONE)
+    chart = page.locator('[data-chart="divergences"]')
+    chart.scroll_into_view_if_needed()
+    page.wait_for_selector('[data-chart="divergences"] svg')
+    for number, (place, size) in enumerate((("x", "width"), ("y", "height"))):
+        names = chart.locator(".role-axis").nth(number).locator("text:not([opacity='0'])").all()
+        assert len(names) > 3
+        for one, other in itertools.pairwise(name.bounding_box() for name in names):
+            assert one[place] + one[size] <= other[place] + 3  # of boxes, which letters do not fill
 
 
 def test_a_long_name_leaves_room_for_what_is_said_of_it(opened, tmp_path):

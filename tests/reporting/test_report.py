@@ -325,3 +325,14 @@ def test_a_layer_that_is_hardly_ever_in_another_state_is_not_shown_as_constant()
 def test_one_input_is_no_plural():
     shown = repr(point_of_bits("layer", np.ones((1, 2), bool)).estimate())
     assert shown == "Estimate(0 bits, bounds 0 to 2, bounds only, coverage 0.0 %, 1 instance)"
+
+
+@pytest.mark.parametrize("neurons", [1, 3, 5, 6])
+def test_a_layer_that_shows_all_states_is_not_at_a_ceiling(neurons):
+    """So few rows that the second half has added a bit; but there is no entropy beyond."""
+    report = ts.Run([point_of_numbers("layer", range(2**neurons), neurons)]).report()
+    assert report.layers[0].slope > 0.5
+    assert report.layers[0].efficiency == pytest.approx(1)
+    assert "at the ceiling" not in dict(report.summary())
+    wider = ts.Run([point_of_numbers("layer", range(2**neurons), neurons + 1)]).report()
+    assert "at the ceiling" in dict(wider.summary())

@@ -7,14 +7,16 @@ operator at its begin compares them with what was known when it was made.
 """
 
 import json
+import sys
 import threading
 import weakref
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from types import FrameType
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote, unquote
 
-from torch import Tensor, UntypedStorage
+from torch import Tensor, UntypedStorage, nn
 
 from .factors import BATCH, Axes, Axis, Factor, has, size_of
 
@@ -63,6 +65,19 @@ PASSES: "weakref.WeakSet[Counter]" = weakref.WeakSet()  # of models that have be
 def is_in_pass() -> bool:
     """Return whether this thread makes a pass of some model."""
     return any(counter.is_in_pass() for counter in [*PASSES])
+
+
+def is_in_module() -> bool:
+    """Return whether a module is called by another one now, not by the user."""
+    called = set[int]()
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "_call_impl":  # torch.compile replaces the code itself
+            module = frame.f_locals.get("self")
+            if isinstance(module, nn.Module) and type(module).__name__ != "OptimizedModule":
+                called.add(id(module))
+        frame = frame.f_back
+    return len(called) > 1
 
 
 # ---- as constants of graphs --------------------------------------------------------------------

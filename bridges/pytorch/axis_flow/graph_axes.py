@@ -13,7 +13,15 @@ from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
 from torch.utils._pytree import tree_map
 
-from .across_graphs import UNKNOWN, TracedAxes, as_text, axes_at, is_in_pass, known_of_left
+from .across_graphs import (
+    UNKNOWN,
+    TracedAxes,
+    as_text,
+    axes_at,
+    is_in_module,
+    is_in_pass,
+    known_of_left,
+)
 from .borders import add_begin, add_end, clock_in, is_plain, name_of_operator
 from .factors import BATCH, NEURON, POSITION, Axes, counts_inputs, has, only_whole
 from .known_axes import KnownAxes
@@ -57,11 +65,10 @@ def _axes_of_now(batch_axis: int) -> tuple[Graph, "_GraphAxes"]:
     if graph not in _axes:
         is_part = graph is not made.root_tracer.graph  # such as what is checkpointed
         module = None if is_part else _module_of(made.root_tx)
-        axes = _axes[graph] = _GraphAxes(
-            batch_axis,
-            has_begin=module is not None and _is_model(module),
-            is_alone=module is not None and not is_in_pass(),
-        )
+        has_begin = module is not None and _is_model(module)
+        is_whole = module is not None or (not is_part and _is_call(made.root_tx))
+        is_alone = is_whole and not has_begin and not is_in_pass() and not is_in_module()
+        axes = _axes[graph] = _GraphAxes(batch_axis, has_begin=has_begin, is_alone=is_alone)
         if not is_part:
             made.add_graph_finalizer(axes.add_borders)
     return graph, _axes[graph]
@@ -76,6 +83,13 @@ def _module_of(frame: Any) -> nn.Module | None:
     if not isinstance(module, nn.Module):
         return None
     return module if frame.f_code is getattr(module.forward, "__code__", None) else None
+
+
+def _is_call(frame: Any) -> bool:
+    """Return whether a graph is made of a call of a module as a whole, with its hooks."""
+    name = frame.f_code.co_name
+    called = frame.f_locals.get({"_call_impl": "self", "inner": "fn"}.get(name, ""))
+    return isinstance(called, nn.Module)
 
 
 def _is_model(module: nn.Module) -> bool:
@@ -98,7 +112,7 @@ class _GraphAxes:
         self._begin()
         self._batch_axis = batch_axis
         self._has_begin = has_begin
-        self._is_alone = is_alone and not has_begin
+        self._is_alone = is_alone
         self._taken_over: dict[str, TracedAxes] = {}  # by the names of placeholders
         self._followed: set[str] = set()  # names of nodes
         self._stand_ins: dict[int, tuple[Tensor, Tensor]] = {}  # of tensors without data, by id

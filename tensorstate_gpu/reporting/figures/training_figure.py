@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from numbers import Real
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -86,7 +87,7 @@ def plot_training(
 
 
 def _table_of(log: Log | Table) -> Table:
-    """Return the table of a log, whose values are mappings."""
-    if isinstance(log, Mapping) and all(isinstance(each, Mapping) for each in log.values()):
-        return training_columns(log)
+    """Return the table of a log, whose values are mappings, or of those of one step by mistake."""
+    if isinstance(log, Mapping) and all(isinstance(each, Mapping | Real) for each in log.values()):
+        return training_columns(cast(Log, log))
     return table_of(log, training_columns)

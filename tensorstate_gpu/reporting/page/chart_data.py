@@ -14,7 +14,7 @@ from tensorstate_gpu.neurons.synchrony import correlations_of
 from tensorstate_gpu.reporting.figures.neuron_figures import by_angle
 from tensorstate_gpu.reporting.figures.state_figures import halved
 from tensorstate_gpu.reporting.layer_profile import LayerProfile
-from tensorstate_gpu.reporting.text import decimals_of
+from tensorstate_gpu.reporting.text import decimals_of, rounded_percent
 from tensorstate_gpu.reporting.tidy_tables import repetition_columns
 from tensorstate_gpu.reporting.training_table import Log, training_columns
 
@@ -133,7 +133,7 @@ def training_data(log: Log | None) -> list[Data]:
     table = training_columns({} if log is None else log)
     for step, phase, measure, layer, value in zip(*table.values(), strict=True):
         if measure == "efficiency" and layer is not None and math.isfinite(value):
-            point = [step, round(100 * value, 2)]
+            point = [step, rounded_percent(value)]
             lines.setdefault(phase, {}).setdefault(layer, []).append(point)
     return [
         {"phase": phase, "layers": len(of_layers), "lines": _most_changed(of_layers)}
