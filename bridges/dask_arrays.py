@@ -17,7 +17,7 @@ try:
 except ImportError as error:
     raise ImportError("Dask arrays need dask: pip install 'dask[array]'") from error
 import numpy as np
-from dask.base import compute
+from dask.base import compute, get_scheduler
 from dask.delayed import delayed
 from dask.system import CPU_COUNT
 from numpy.typing import NDArray
@@ -115,6 +115,7 @@ def count_stores(
     >>> count_stores("memory://of-dask").counts
     array([1, 2])
     """
+    _check_client(client)
     stores = open_stores(paths, unfinished=unfinished)
     if layer is None and len(stores) != 1:
         raise ValueError(f"{stores} have the layers {stores.names}: layer= says which")
@@ -130,6 +131,14 @@ def count_stores(
         for part in range(number)
     ]
     return _Job(joined.identity(), joined.max_entropy(), rows, parts).counts(to, client)
+
+
+def _check_client(client: object) -> None:
+    """Raise TypeError for what Dask cannot run tasks with; else it says so late."""
+    try:
+        get_scheduler(scheduler=client)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise TypeError(f"client must be a distributed.Client, got {client!r}: {error}") from error
 
 
 class _Part(NamedTuple):
@@ -262,7 +271,8 @@ def _slices(
 
 def _absolute(to: Path) -> str:
     """Return a path that means the same to workers, whose current folder is another one."""
-    text = os.fspath(to)
+    if not isinstance(to, str | os.PathLike) or not isinstance(text := os.fspath(to), str):
+        raise TypeError(f"to must be a str or a path, got {type(to).__name__}")
     return text if "://" in text else os.path.abspath(os.path.expanduser(text))
 
 

@@ -134,6 +134,8 @@ def count(states: ArrayLike, neurons: int | None, size: int, fill_value: int) ->
     width = packed.shape[1]
     bits = 8 * width if neurons is None else check_neurons(neurons, width, "neurons")
     room, fill = positive_integer(size, "size"), integer(fill_value, "fill_value")
+    if room > (most := np.iinfo(jnp.arange(0).dtype).max):
+        raise ValueError(f"size must be at most {most:,}, the largest index, got {size}")
     if not 0 <= fill <= 255:
         raise ValueError(f"fill_value must be from 0 to 255, got {fill}")
     return _reduced(packed, jnp.ones(len(packed), int), room, bits, fill)

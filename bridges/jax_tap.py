@@ -18,6 +18,7 @@ from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.run import Run
 from tensorstate_gpu._layers.layer_facts import spatial_shape
 
+from .jax_copies import by_the_first, numbers_among_copies
 from .jax_functions import compress, is_tracer
 from .jax_host_calls import call_host, frames, runs_in, tie_to
 
@@ -36,8 +37,9 @@ def tap(
     Works inside ``jax.jit``, ``grad``, ``scan`` and ``cond``, and is differentiable. Each call is
     recorded once, in order; the calls of a ``vmap`` are recorded in the order of the batch. Only
     packed rows leave the device. Reading the capture point waits for pending calls. While Flax
-    initialises a module (``init``, ``lazy_init``) nothing is recorded: that is no pass of the
-    model. Arrays on several devices are recorded in the order of their rows.
+    initialises a module (``init``, ``lazy_init``) or ``tabulate`` lists its layers, nothing is
+    recorded: that is no pass of the model. Arrays on several devices are recorded in the order of
+    their rows.
 
     Parameters
     ----------
@@ -166,7 +168,9 @@ def record_in_graph(
 
     if is_tracer(packed):
         _raise_where_order_is_lost(point)
-    done = call_host(record, packed, *(() if index is None else (jnp.asarray(index, jnp.int32),)))
+    given = [packed] if index is None else [packed, jnp.asarray(index, jnp.int32)]
+    copies = numbers_among_copies(x)
+    done = call_host(by_the_first(record, len(copies)), *given, *copies)
     return tie_to(x, done) if is_tracer(done) else x
 
 
@@ -186,13 +190,13 @@ def _raise_where_order_is_lost(point: CapturePoint) -> None:
 
 
 def _flax_initialises() -> bool:
-    """Return whether Flax runs a module only to create its parameters."""
+    """Return whether Flax runs a module only to create its parameters, or to list its layers."""
     module = _linen_module()
-    if module is not None:
-        return bool(module.is_initializing())
+    if module is not None and module.is_initializing():
+        return True
     if "flax.nnx" not in sys.modules:
         return False
-    return runs_in("flax", function="lazy_init")
+    return any(runs_in("flax", function=name) for name in ("lazy_init", "tabulate"))
 
 
 def _linen_module() -> Any:

@@ -24,7 +24,7 @@ Ints = KernelArray[np.int64, Int]
 Sums = Ints32 | Ints
 Scratch = tuple[Words, Ints | None, Ints, Ints]  # of radix.sort_run
 
-# The firing test as an argument of kernels: low, high, bias, flip, lows, highs. See lanes.py.
+# The firing test as an argument of kernels: shift, limit, bias, flip, lows, highs. See lanes.py.
 Key = np.signedinteger[Any]
 Test = tuple[Key, Key, Key | None, Key | None, int | None, int | None]
 

@@ -34,23 +34,25 @@ def _splat(builder: Builder, value: Value, lanes: int) -> Value:
 
 
 class _FiringMaskBuilder:
-    """Generates code for the kernels' ``test`` tuple: low, high, bias, flip, lows, highs.
+    """Generates code for the kernels' ``test`` tuple: shift, limit, bias, flip, lows, highs.
 
-    A number fires if low <= key <= high, where key = bits ^ bias ^ ((bits >> width - 1) & flip), or
-    the bits themselves if bias and flip are None. ``lows`` and ``highs`` are None, or the addresses
-    of one low and one high for each neuron. Each combination of Nones compiles to separate code.
+    A number has a key: bits ^ bias ^ ((bits >> width - 1) & flip), where None means 0. It fires if
+    key + shift > limit, where the sum wraps around: one comparison that stands for two, see
+    pack.py. Or it fires if low <= key <= high, where ``lows`` and ``highs`` are the addresses of
+    one low and one high for each neuron. Each combination of Nones compiles to separate code.
     """
 
     def __init__(self, builder: Builder, kind: Type, value: Value) -> None:
         self.builder = builder
-        self.low, self.high, self.bias, self.flip, self.lows, self.highs = (
+        self.shift, self.limit, self.bias, self.flip, self.lows, self.highs = (
             builder.extract_value(value, i) for i in range(6)
         )
         assert isinstance(kind, types.BaseTuple)
-        assert isinstance(self.low.type, ir.IntType)
-        self.bits = self.low.type
-        self.transformed = not isinstance(kind.types[2], types.NoneType)
-        self.per_neuron = not isinstance(kind.types[4], types.NoneType)
+        assert isinstance(self.shift.type, ir.IntType)
+        self.bits = self.shift.type
+        self.biased, self.flipped, self.per_neuron = (
+            not isinstance(kind.types[i], types.NoneType) for i in (2, 3, 4)
+        )
 
     def build_mask(
         self, address: Value, neuron: Value, lanes: int, *, along_neurons: bool
@@ -58,26 +60,31 @@ class _FiringMaskBuilder:
         """Build the <lanes x i1> of the numbers at ``address``; the first is of ``neuron``."""
         builder, vector = self.builder, ir.VectorType(self.bits, lanes)
         key = self._key(emit_load(builder, address, vector), lanes)
-        low, high = self.low, self.high
         if self.per_neuron:
-            offset = builder.mul(neuron, ir.Constant(_WORD, self.bits.width // 8))
-            kind = vector if along_neurons else self.bits
-            low, high = (
-                emit_load(builder, builder.add(table, offset), kind)
-                for table in (self.lows, self.highs)
-            )
-        if low.type != vector:
+            return self._between(key, neuron, vector if along_neurons else self.bits, lanes)
+        shifted = builder.add(key, _splat(builder, self.shift, lanes))
+        return builder.icmp_signed(">", shifted, _splat(builder, self.limit, lanes))
+
+    def _between(self, key: Value, neuron: Value, kind: ir.Type, lanes: int) -> Value:
+        """Compare with the bounds of each neuron, or of one if ``kind`` is that of a number."""
+        builder = self.builder
+        offset = builder.mul(neuron, ir.Constant(_WORD, self.bits.width // 8))
+        low, high = (
+            emit_load(builder, builder.add(table, offset), kind)
+            for table in (self.lows, self.highs)
+        )
+        if kind == self.bits:
             low, high = (_splat(builder, side, lanes) for side in (low, high))
         above = builder.icmp_signed(">=", key, low)
         return builder.and_(above, builder.icmp_signed("<=", key, high))
 
     def _key(self, bits: Value, lanes: int) -> Value:
-        if not self.transformed:
-            return bits
-        builder = self.builder
-        shift = _splat(builder, ir.Constant(self.bits, self.bits.width - 1), lanes)
-        flipped = builder.and_(builder.ashr(bits, shift), _splat(builder, self.flip, lanes))
-        return builder.xor(builder.xor(bits, _splat(builder, self.bias, lanes)), flipped)
+        builder, key = self.builder, bits
+        if self.flipped:
+            shift = _splat(builder, ir.Constant(self.bits, self.bits.width - 1), lanes)
+            signs = builder.ashr(bits, shift)
+            key = builder.xor(key, builder.and_(signs, _splat(builder, self.flip, lanes)))
+        return builder.xor(key, _splat(builder, self.bias, lanes)) if self.biased else key
 
 
 def _make_firing_mask(lanes: int) -> Mask:

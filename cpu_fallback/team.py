@@ -26,7 +26,8 @@ from tensorstate_gpu._process.num_threads import chosen_threads, get_num_threads
 from .compiling import c_function
 from .intrinsics import add_at, call_for_int, pointer_to
 from .kernel_types import Int
-from .pack import Plan, pack_flat, pack_planes, pack_rows
+from .pack import Plan
+from .pack_kernels import pack_flat, pack_planes, pack_rows
 
 _LEAST_BYTES = 1 << 17  # for each thread: as much as torch itself gives one
 _LEAST_THREADS = 3
@@ -34,7 +35,7 @@ _KERNELS = (pack_flat, pack_rows, pack_planes)
 
 _Data = ctypes.c_int64 * 5  # of one call: address, target, words of the plan, parts, rows done
 _DONE = 4
-_PLAN_WORDS = 10  # address and length of its numbers, shape, test (4), two functions of OpenMP
+_PLAN_WORDS = 9  # address and length of its numbers, shape, test (3), two functions of OpenMP
 
 
 class Team:
@@ -85,10 +86,10 @@ class SharedPlan:
 
     def __init__(self, plan: Plan, team: Team, parts: int) -> None:
         self._plan, self._team, self._parts = plan, team, parts  # the words have addresses of it
-        low, high, bias, flip = plan.test[:4]
+        shift, limit, _, flip = plan.test[:4]
         self._task = task_of(plan)
         words = [plan.numbers.ctypes.data, len(plan.numbers), *plan.shape]
-        words += [0 if key is None else int(key) for key in (low, high, bias, flip)]
+        words += [int(shift), int(limit), 0 if flip is None else int(flip)]
         self._words = np.array([*words, *team.functions], np.int64)
 
     def pack(self, address: int, target: int) -> bool:
@@ -117,13 +118,13 @@ def shared_plan(plan: Plan) -> SharedPlan | None:
 
 def task_of(plan: Plan) -> int:
     """Return the address of the C function by which each thread of a team does its part."""
-    low, _, bias, *_ = plan.test
-    key: Any = type(low)
-    return _task(_KERNELS.index(plan.kernel), key, bias is not None)
+    shift, _, _, flip, *_ = plan.test
+    key: Any = type(shift)
+    return _task(_KERNELS.index(plan.kernel), key, flip is not None)
 
 
 @cache
-def _task(kernel: int, key: Any, is_transformed: bool) -> int:
+def _task(kernel: int, key: Any, is_flipped: bool) -> int:
     """Compile task_of() for the kernel at a place in _KERNELS, and a type of numbers.
 
     These are plain values, by which the cache finds compiled code again in another process.
@@ -132,15 +133,15 @@ def _task(kernel: int, key: Any, is_transformed: bool) -> int:
     def pack_part(data: Int) -> None:
         address, target, plan, most, _ = carray(pointer_to(data), (5,), np.int64)
         words = carray(pointer_to(plan), (_PLAN_WORDS,), np.int64)
-        rows, width, number = words[2], words[3], call_for_int(words[8])
-        parts = min(most, call_for_int(words[9]))
+        rows, width, number = words[2], words[3], call_for_int(words[7])
+        parts = min(most, call_for_int(words[8]))
         if number >= parts:
             return
         numbers = carray(pointer_to(words[0]), (words[1],), np.int64)
         packed = carray(pointer_to(target), (rows, width), np.uint8)
         start, stop = rows * number // parts, rows * (number + 1) // parts
-        if is_transformed:
-            test = (key(words[4]), key(words[5]), key(words[6]), key(words[7]), None, None)
+        if is_flipped:
+            test = (key(words[4]), key(words[5]), None, key(words[6]), None, None)
         else:
             test = (key(words[4]), key(words[5]), None, None, None, None)
         if kernel == 0:

@@ -9,6 +9,7 @@ from .intrinsics import (
     count_ones,
     count_ones_64,
     count_ones_of_words,
+    load_byte,
     load_word,
     store_byte,
 )
@@ -23,7 +24,12 @@ def decompress(packed: NDArray[np.uint8], neurons: int) -> NDArray[np.bool_]:
     rows = np.ascontiguousarray(packed)
     states = np.empty((len(rows), neurons), np.bool_)
 
-    kernel = _unpack_flat if neurons < 64 else _unpack_rows
+    if neurons % 8 == 0:
+        kernel = _unpack_whole
+    elif neurons < 64:
+        kernel = _unpack_flat
+    else:
+        kernel = _unpack_rows
 
     def task(start: int, stop: int) -> None:
         kernel(rows, states, start, stop)
@@ -61,6 +67,22 @@ def _store_last_bools(word: np.uint64, target: Int, count: Int, stop: Int) -> No
     else:
         for k in range(count):
             store_byte((word >> np.uint64(k)) & np.uint64(1), target + k)
+
+
+@kernel
+def _unpack_whole(rows: Bytes, states: Bools, start: Int, stop: Int) -> None:
+    """Unpack rows of whole bytes, which are one row of bits."""
+    width = rows.shape[1]
+    row, end = address_of(rows) + start * width, address_of(rows) + stop * width
+    target = address_of(states) + 8 * width * start
+    while row + 8 <= end:
+        store_bools_64(load_word(row), target)
+        row += 8
+        target += 64
+    while row < end:
+        store_bools_8(load_byte(row), target)
+        row += 1
+        target += 8
 
 
 @kernel

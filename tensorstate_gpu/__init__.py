@@ -16,6 +16,7 @@ from tensorstate_gpu._arrays.frameworks import (
     is_installed,
     names_without_framework,
 )
+from tensorstate_gpu._states import keeping
 from tensorstate_gpu._version import __version__
 
 if TYPE_CHECKING:
@@ -166,6 +167,8 @@ if find_spec(f"{__name__}.cpu_fallback") is None:
         "installation: run Python from another folder, or install the source with "
         "'pip install --editable .'"
     )
+
+keeping.keep_in(lambda: import_module(f"{__name__}.store.kept_counts"))
 
 
 def __getattr__(name: str) -> Any:

@@ -3,7 +3,8 @@
 import math
 import numbers
 import operator
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -72,14 +73,31 @@ def flag(value: Any, argument: str) -> bool:
     return found
 
 
+def choice(value: Any, argument: str, accepted: Sequence[str]) -> str:
+    """Return one of the accepted strings. Raises ValueError for anything else.
+
+    Not by ``in`` alone, which for an array would raise NumPy's own error.
+    """
+    if not isinstance(value, str) or value not in accepted:
+        raise ValueError(f"{argument} must be one of {tuple(accepted)}, got {value!r}")
+    return value
+
+
 def listed(values: Any, argument: str, kind: str) -> list[Any]:
     """Return what can be iterated as a list. ``kind``: of which things it should be one."""
-    try:
-        iterator = iter(values)
-    except TypeError:
+    if not is_iterable(values):
         got = type(values).__name__
-        raise TypeError(f"{argument} must be a list of {kind}, got {got}") from None
-    return list(iterator)
+        raise TypeError(f"{argument} must be a list of {kind}, got {got}")
+    return list(values)
+
+
+def is_iterable(values: object) -> TypeGuard[Iterable[Any]]:
+    """Return whether values can be iterated: not an array of one number, whose type says it can."""
+    try:
+        iter(values)  # type: ignore[call-overload]
+    except TypeError:
+        return False
+    return True
 
 
 def function(value: Any, argument: str) -> Any:

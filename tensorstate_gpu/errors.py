@@ -49,6 +49,11 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    """For completion in editors and notebooks: without the functions that warn."""
+    return __all__
+
+
 class TensorStateError(Exception):
     """Base class of all exceptions of this package."""
 
@@ -149,7 +154,7 @@ class UnmaskedLayerWarning(UserWarning):
 
 
 class UnmatchedNameWarning(UserWarning):
-    """A name in ``attach_to`` or ``exclude`` is that of no layer, and of no class of layers."""
+    """A name is that of no layer or class of layers, or of no phase of a training."""
 
 
 class SkippedLayersWarning(UserWarning):

@@ -12,6 +12,7 @@ from tensorstate_gpu._layers.layer_facts import spatial_shape
 from tensorstate_gpu._states.packing import pack, working_on
 from tensorstate_gpu.errors import NotCapturable
 
+from .input_order import order_of_this_call
 from .points import KerasPoint
 from .this_call import place_of_this_call
 
@@ -36,7 +37,7 @@ def _record(
 
 
 def _point_of_this_call(point: KerasPoint) -> KerasPoint:
-    return point.of_next_call(place_of_this_call())
+    return point.of_next_call(place_of_this_call() if point.numbers_calls else None)
 
 
 def capture_tensor(point: KerasPoint, tensor: Any, axis: int) -> Any:
@@ -87,10 +88,10 @@ def _capture_tensorflow(point: KerasPoint, tensor: Any, axis: int) -> Any:
     elif _in_vectorized_map():
         raise NotCapturable(f"{point.name}: {_NO_VECTORIZED_MAP}")
     else:
-        place = place_of_this_call(in_graph=True)
+        place, order = place_of_this_call(in_graph=True), order_of_this_call()
 
         def record(x: Any) -> None:
-            pack_and_record(point.of_next_call(place, in_graph=True), x, axis)
+            pack_and_record(point.of_graph_call(place, order), x, axis)
 
         tf.py_function(record, [tensor], [])
     return tensor
@@ -136,10 +137,10 @@ def _capture_jax(point: KerasPoint, tensor: Any, axis: int) -> Any:
     if not jax_host_calls.in_transformation():
         pack_and_record(_point_of_this_call(point), tensor, axis)
         return tensor
-    place = place_of_this_call(in_graph=True)
+    place, order = place_of_this_call(in_graph=True), order_of_this_call()
 
     def point_of(_: int) -> KerasPoint:
-        called = point.of_next_call(place, in_graph=True)
+        called = point.of_graph_call(place, order)
         called.intake.add_barrier(jax.effects_barrier)
         return called
 

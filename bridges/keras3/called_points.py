@@ -67,13 +67,18 @@ class CalledPoint(CapturePoint):
         self.model_passes = passes
         self._pass_log = self.intake.log.pass_source = LayerPasses(passes.times)
 
+    @property
+    def numbers_calls(self) -> bool:
+        """Whether calls in a pass have capture points of their own."""
+        return self.model_passes is not None and not self.options.merge_calls
+
     def of_next_call(self, place: object, *, in_graph: bool = False) -> Self:
         """Return the capture point of the call that is being made; see PassCalls.
 
         ``in_graph``: whether a graph is executed, in whatever thread its backend chooses.
         """
         passes = self.model_passes
-        if passes is None or self.options.merge_calls:
+        if passes is None or not self.numbers_calls:
             return self
         clock = passes.clock_of_graph if in_graph else passes.clock_of_thread
         number = 1 if clock is None else self._calls.number(clock, place)

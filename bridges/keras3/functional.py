@@ -1,6 +1,7 @@
 """Keras 3: functional models, rebuilt from the same layers with capture layers in between."""
 
-from collections.abc import Callable, Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 try:
@@ -9,6 +10,9 @@ except ImportError as error:
     raise ImportError("Keras layers need keras: pip install keras tensorflow") from error
 from keras.src.models import functional
 
+from tensorstate_gpu._capturing.capture_point import CapturePoint
+
+from .copied_points import join
 from .layers import Probe, StateCapture
 from .passes import ModelPasses
 from .points import KerasPoint
@@ -62,7 +66,7 @@ class EfficiencyModel(Functional):
     """The model that build_efficiency_model makes from a functional model.
 
     Its copies, and models loaded from its files, have ``efficiency_layers`` too; these are empty.
-    ``model_passes`` counts the passes of the model; copies count none.
+    ``model_passes`` counts the passes of the model.
     """
 
     model_passes: ModelPasses | None = None
@@ -73,6 +77,9 @@ class EfficiencyModel(Functional):
         points = self.points_of_layers
         if names is None or names:
             self.efficiency_layers = [points[name] for name in names or points]
+        if (passes := join(points.values())) is not None:
+            self.model_passes = passes
+            list_new_points(self, points.values())
 
     def call(self, inputs: Any, training: Any = None, mask: Any = None, **kwargs: Any) -> Any:
         kwargs |= {"training": training, "mask": mask}
@@ -91,6 +98,22 @@ class EfficiencyModel(Functional):
         """The capture points of its capture layers, by name."""
         captures = (layer for layer in functional_layers(self) if isinstance(layer, StateCapture))
         return {layer.point.name: layer.point for layer in captures}
+
+
+def list_new_points(model: Any, points: Iterable[KerasPoint]) -> None:
+    """Add points that passes show to ``efficiency_layers``, which Keras keeps as a list of its own.
+
+    ``points``: those from which such points come.
+    """
+    reference = weakref.ref(model)
+
+    def insert(point: CapturePoint, before: CapturePoint) -> None:
+        layers = getattr(reference(), "efficiency_layers", [])
+        if before in layers:
+            layers.insert(layers.index(before) + 1, point)
+
+    for point in points:
+        point.new_point_listeners.append(insert)
 
 
 # HDF5 files contain the name without the package.

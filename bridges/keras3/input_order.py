@@ -1,48 +1,122 @@
-"""Keras 3: whether the inputs of a batch are in the order in which they were given."""
+"""Keras 3: whether the inputs of a batch are in the order in which they were given.
+
+Graphs call back in threads of their own, where nothing tells which fit() runs. What does is the
+call stack of the thread that fits, and only that thread looks at it: while a graph is made, and
+whenever fit() calls Keras' function of a training step. Stacks of other threads that run cannot be
+walked safely (CPython 3.11 crashed).
+"""
 
 import sys
 from types import FrameType
+from typing import Any
 
 import keras
 
+from .host_calls import runs_eagerly
 
-def is_shuffled(in_training: bool | None = True) -> bool:
-    """Return whether fit() runs now, and shuffles the inputs of the running pass.
 
-    ``in_training``: whether that pass is one of training; None if nothing tells. What fit() or one
-    of its callbacks evaluates is in the order in which it was given.
+class InputOrder:
+    """Whether fit() has shuffled the inputs that arrive now, by eager calls or by a graph."""
 
-    Graphs call back in threads of their own, so that fit() may be in any. On PyTorch there are
-    none: it is in this one. Datasets and generators are shuffled as they please.
+    def __init__(self, *, is_shuffled: bool = False) -> None:
+        self.is_shuffled = is_shuffled
+
+    def note(self, *, is_shuffled: bool) -> None:
+        """Note it for what runs from now on."""
+        if is_shuffled != self.is_shuffled and keras.backend.backend() == "jax":
+            import jax
+
+            jax.effects_barrier()  # type: ignore[no-untyped-call]  # the passes before
+        self.is_shuffled = is_shuffled
+
+
+def order_of_this_call() -> InputOrder:
+    """Return the order of the inputs of the call that is made, or put into a graph, by this thread.
+
+    What fit() or one of its callbacks evaluates is in the order in which it was given.
     """
-    if in_training is False:
-        return False
-    by_callback = in_training is None
-    if keras.backend.backend() == "torch":
-        return _in_shuffling_fit(sys._getframe(), by_callback)
-    return any(_in_shuffling_fit(top, by_callback) for top in sys._current_frames().values())
+    trainer, is_shuffled = _training_of_this_call()
+    if trainer is None or runs_eagerly():
+        return InputOrder(is_shuffled=is_shuffled)
+    function = trainer.train_function
+    if not isinstance(function, _TrainFunction):
+        function = trainer.train_function = _TrainFunction(function)
+    function.order.is_shuffled = is_shuffled
+    return function.order
 
 
-def _in_shuffling_fit(top: FrameType, by_callback: bool) -> bool:
-    """Return whether a thread is in a fit() that shuffles.
+class _TrainFunction:
+    """Keras' function of a training step; it notes whether the fit() that calls it shuffles."""
 
-    ``by_callback``: whether a callback of fit() that runs now may be what calls the model. JAX runs
-    batches of the training beside callbacks, so that the stack alone does not tell.
-    """
-    frame: object = top
-    # Of a thread that runs on, CPython 3.11 may say that something else called a function.
-    while isinstance(frame, FrameType):
-        if by_callback and frame.f_globals.get("__name__") == _CALLBACKS:
-            return False
-        if frame.f_code.co_name == "fit" and _is_of_trainer(frame):
-            return bool(frame.f_locals.get("shuffle", True))
+    def __init__(self, function: Any) -> None:
+        self._function, self.order = function, InputOrder()
+
+    def __call__(self, *args: Any) -> Any:
+        caller = sys._getframe(1)
+        self.order.note(is_shuffled=_is_of_trainer(caller, "fit") and _shuffles(caller))
+        return self._function(*args)
+
+
+def _training_of_this_call() -> tuple[Any, bool]:
+    """Return the model that a function of Keras trains in this thread, and whether it shuffles."""
+    frame: FrameType | None = sys._getframe(1)
+    stepping = trainer = None
+    while frame is not None and not _has_other_inputs(frame):
+        if frame.f_code.co_name == "train_step" and (model := _model_of(frame)) is not None:
+            stepping = model
+        elif _is_of_trainer(frame, "fit"):
+            return _model_of(frame), _shuffles(frame)
+        elif _is_of_trainer(frame, "train_on_batch"):
+            return _model_of(frame), False
+        elif stepping is not None and frame.f_globals.get("__name__") == _REPLICA:
+            return stepping, True  # fit(), which shuffles by default, waits in another thread
+        elif stepping is not None and _is_of_trainer(frame):
+            trainer = stepping  # by its train function, which fit() may call later
         frame = frame.f_back
-    return False
+    return trainer, False
 
 
-def _is_of_trainer(frame: FrameType) -> bool:
+def _has_other_inputs(frame: FrameType) -> bool:
+    """Return whether what a function of Keras calls has inputs other than those of fit() around."""
+    if str(frame.f_globals.get("__name__")).startswith(_OTHERS):
+        return True
+    if frame.f_code.co_name not in _EVALUATIONS or _model_of(frame) is None:
+        return False
+    # A method of the user's may have such a name too; but fit() calls the one that evaluates.
+    caller = frame.f_back
+    return _is_of_trainer(frame) or (caller is not None and _is_of_trainer(caller, "fit"))
+
+
+_OTHERS = (
+    "keras.src.callbacks.callback_list",
+    "keras.src.trainers.epoch_iterator",
+    "keras.src.trainers.data_adapters.",
+)
+_REPLICA = "tensorflow.python.distribute.mirrored_run"
+_EVALUATIONS = {"evaluate", "predict", "test_on_batch", "predict_on_batch"}
+
+
+def _model_of(frame: FrameType) -> Any:
+    """Return the model whose method a frame is of, or None."""
+    code = frame.f_code
+    owner: object = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
+    return owner if isinstance(owner, keras.Model) else None
+
+
+def _is_of_trainer(frame: FrameType, function: str | None = None) -> bool:
+    if function not in (None, frame.f_code.co_name):
+        return False
     module = str(frame.f_globals.get("__name__"))
     return module.startswith("keras.src.backend.") and module.endswith(".trainer")
 
 
-_CALLBACKS = "keras.src.callbacks.callback_list"
+def _shuffles(fit: FrameType) -> bool:
+    """Return whether a fit() shuffles: arrays, or the batches of a finite PyDataset.
+
+    Others, as generators and datasets of the backends, have an order of their own, which they may
+    shuffle themselves.
+    """
+    adapter: Any = getattr(fit.f_locals.get("epoch_iterator"), "data_adapter", None)
+    if hasattr(adapter, "py_dataset"):
+        return bool(adapter.shuffle) and adapter.num_batches is not None
+    return bool(getattr(adapter, "_shuffle", False))

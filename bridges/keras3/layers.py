@@ -18,6 +18,7 @@ from tensorstate_gpu._layers.layer_states import LayerStates
 from tensorstate_gpu.errors import NotCapturable
 
 from .backends import capture_tensor, supports_jit
+from .copied_points import config_of_place, put_in_place
 from .host_calls import tell_host
 from .masks import own_mask
 from .points import KerasPoint
@@ -135,9 +136,21 @@ class StateCapture(keras.layers.Layer, metaclass=CaptureLayerType):  # type: ign
             "neuron_axis": self.point.neuron_axis,
             "when": self.point.options.when,
             "mask": self.point.options.mask is True or None,
+            "merge_calls": self.point.options.merge_calls,
+            "groups": self.point.options.groups,
+            "place_in_model": config_of_place(self.point),
         }
         # Without the path: a loaded model must not write to the store of the saved one.
         return {**super().get_config(), **own}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "StateCapture":
+        place = config.get("place_in_model")  # which files of earlier versions lack
+        own = {name: value for name, value in config.items() if name != "place_in_model"}
+        layer: StateCapture = super().from_config(own)
+        if place is not None:
+            put_in_place(layer.point, place)
+        return layer
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *_FORWARDED_NAMES})

@@ -3,6 +3,7 @@
 import functools
 import weakref
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from typing import Any, NoReturn
 
 import keras
@@ -18,6 +19,7 @@ from .functional import (
     children,
     functional_layers,
     is_functional,
+    list_new_points,
     with_captures,
     without_captures,
 )
@@ -133,7 +135,7 @@ def attach(
     """
     if not is_functional(model):
         points = attach_in_place(model, chosen, method, options, existing)
-        _list_new_points(model, points)
+        list_new_points(model, points)
         return model, points
     probes = _probes(model, chosen, method, options, existing, inside=False)
     try:
@@ -145,15 +147,15 @@ def attach(
                 "their calls and unwraps them again"
             )
         new_model = with_captures(model, probes)
+        points = [*points_of(probes)]
+        new_model.model_passes = _passes_of(model) or ModelPasses(options)
+        for point in points:
+            point.belong_to(new_model.model_passes)
+        list_new_points(new_model, new_model.points_of_layers.values())
+        _copy_compile_config(new_model, model)
     except BaseException:
         release_names(points_of(probes))
         raise
-    points = [*points_of(probes)]
-    new_model.model_passes = _passes_of(model) or ModelPasses(options)
-    for point in points:
-        point.belong_to(new_model.model_passes)
-    _list_new_points(new_model, new_model.points_of_layers.values())
-    _copy_compile_config(new_model, model)
     return new_model, points
 
 
@@ -164,35 +166,34 @@ def attach_in_place(
     options: CaptureOptions,
     existing: Collection[str] = (),
 ) -> list[KerasPoint]:
-    """Wrap the calls of the chosen layers. detach() unwraps them."""
+    """Wrap the calls of the chosen layers, all or none. detach() unwraps them."""
     probes = _probes(model, chosen, method, options, existing, inside=True)
+    points = [*points_of(probes)]
+    try:
+        _wrap_layers(model, chosen, probes, points, options)
+    except BaseException:
+        release_names(points)
+        detach(points)
+        raise
+    return points
+
+
+def _wrap_layers(
+    model: Any,
+    chosen: Sequence[tuple[str, Any]],
+    probes: Probes,
+    points: Sequence[KerasPoint],
+    options: CaptureOptions,
+) -> None:
     wrapped = [layer for _, layer in chosen if id(layer) in probes]
     users = [model, *traced_users(wrapped)]
     retrace_users = functools.partial(retrace, [weakref.ref(user) for user in users])
     for layer in wrapped:
         wrap(layer, probes[id(layer)], retrace_users)
     note_axes_in_code(model, [(layer, probes[id(layer)]) for layer in wrapped])
-    points = [*points_of(probes)]
     if points:
         count_passes(model, ModelPasses(options), points, retrace_users)
     retrace_users()
-    return points
-
-
-def _list_new_points(model: Any, points: Iterable[KerasPoint]) -> None:
-    """Add points that passes show to ``efficiency_layers``, which Keras keeps as a list of its own.
-
-    ``points``: those from which such points come.
-    """
-    reference = weakref.ref(model)
-
-    def insert(point: CapturePoint, before: CapturePoint) -> None:
-        layers = getattr(reference(), "efficiency_layers", [])
-        if before in layers:
-            layers.insert(layers.index(before) + 1, point)
-
-    for point in points:
-        point.new_point_listeners.append(insert)
 
 
 def attach_switched(
@@ -211,10 +212,11 @@ def attach_switched(
 
 
 def detach(points: Iterable[CapturePoint]) -> None:
-    """Unwrap the layer calls of these points."""
-    for point in points:
-        if isinstance(point, KerasPoint):
-            point.detach()
+    """Unwrap the layer calls of these points, of each whatever fails for another."""
+    with ExitStack() as each:
+        for point in points:
+            if isinstance(point, KerasPoint):
+                each.callback(point.detach)
 
 
 def remove(model: Any, points: Sequence[CapturePoint]) -> Any:

@@ -16,7 +16,7 @@ from tensorstate_gpu._capturing.pass_notes import Mask, validated_mask
 from tensorstate_gpu._capturing.pass_times import PassTimes
 
 from .host_calls import runs_eagerly, tell_of_call
-from .input_order import is_shuffled
+from .input_order import InputOrder, order_of_this_call
 from .tensors import axes_of, first_tensor
 from .this_call import in_symbolic_call, is_uncounted
 from .training_mode import is_training_pass, takes_call
@@ -109,7 +109,9 @@ class ModelPasses:
         sizes = _sizes_of_inputs((args, kwargs))
         told = [size for size in sizes if size is not None and not isinstance(size, int)]
         known = {size for size in sizes if size is None or isinstance(size, int)}
-        begin = functools.partial(self._begin, is_training_pass(model), known, len(told))
+        # On JAX and TensorFlow, a graph begins passes later, in threads of its own.
+        about = is_training_pass(model), order_of_this_call(), known, len(told)
+        begin = functools.partial(self._begin, *about)
         values = [*told, *([] if mask is None else [mask])]
         return tell_of_call(begin, self._end, tensor, values, lambda: self._run(call, args, kwargs))
 
@@ -135,6 +137,7 @@ class ModelPasses:
     def _begin(
         self,
         mode: bool | None,
+        order: InputOrder,
         known: set[int | None],
         told: int,
         *values: NDArray[np.generic],
@@ -144,7 +147,7 @@ class ModelPasses:
         ``known``: sizes of axis 0 of what the model is given; ``told``: how many more come before
         the mask, if there is one.
         """
-        self._in_training, self.are_inputs_shuffled = mode, is_shuffled(mode)
+        self._in_training, self.are_inputs_shuffled = mode, order.is_shuffled
         self.times.fail(self.clock)  # unless it has ended
         self._here.begun = self.times.begin()
         sizes = known.union(map(int, values[:told]))
@@ -177,9 +180,9 @@ def argument(
     model: object, name: str, args: Sequence[object], kwargs: Mapping[str, object]
 ) -> object:
     """Return what a call of a model passes as an argument, or as an input of that name."""
-    if name in kwargs:
-        return kwargs[name]
     names = input_names(model)
+    if name in kwargs and name not in names:  # Keras passes a ``mask`` of its own, too
+        return kwargs[name]
     if args and isinstance(args[0], dict):
         inputs: dict[str, object] = args[0]
         return inputs.get(name)

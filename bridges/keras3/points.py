@@ -1,6 +1,7 @@
 """Keras 3: KerasPoint, a capture point that receives batches from the backends of Keras."""
 
 from collections.abc import Callable, Sequence, Sized
+from contextlib import ExitStack
 from typing import Any, Self, cast
 
 import keras
@@ -19,7 +20,7 @@ from tensorstate_gpu.errors import (
 )
 
 from .called_points import CalledPoint
-from .input_order import is_shuffled
+from .input_order import InputOrder, order_of_this_call
 from .masks import kept_rows
 
 
@@ -27,6 +28,7 @@ class KerasPoint(CalledPoint):
     """A capture point that receives batches from Keras until it is detached."""
 
     counts_positions = False  # whether axis 1 is known to count those of a mask
+    number_in_copy = 0  # of the call of its layer, in a copy of a rebuilt model
     has_other_axis_0 = False  # whether it is known not to count inputs
     _unwrap: tuple[Callable[[], None], ...] = ()
     lengths_of_symbols: set[int | None] | None = None  # along axis 0, while they are noted
@@ -34,6 +36,7 @@ class KerasPoint(CalledPoint):
     passed_over = 0  # states that were left out for that
     _taken, _taken_at = 0, -1  # states of the pass that begins at this time
     _own_mask: Mask | None = None  # of the next batch
+    _order: InputOrder | None = None  # of the next batch, if a graph brings it
     _told_of_mask = False
     _neurons: int | None = None  # of its first batch
     _told_of_neurons = _told_of_none = False
@@ -48,11 +51,19 @@ class KerasPoint(CalledPoint):
         if self._pass_log is not None:
             self._pass_log.stop()
         all_of_them, self._unwrap = self._unwrap, ()
-        for unwrap in all_of_them:
-            unwrap()
+        with ExitStack() as each:  # also if a model cannot be traced anew
+            for unwrap in all_of_them:
+                each.callback(unwrap)
+
+    def of_graph_call(self, place: object, order: InputOrder) -> Self:
+        """Return the capture point of the call that a graph makes, and note its inputs' order."""
+        point = self.of_next_call(place, in_graph=True)
+        point._order = order
+        return point
 
     def of_next_call(self, place: object, *, in_graph: bool = False) -> Self:
         point = super().of_next_call(place, in_graph=in_graph)
+        point._order = None
         if point is not self:  # the mask was told before
             point._own_mask, self._own_mask = self._own_mask, None
         return point
@@ -193,7 +204,7 @@ class KerasPoint(CalledPoint):
     def _is_shuffled(self) -> bool:
         passes = self.model_passes
         if passes is None or not passes.is_running:
-            return is_shuffled()
+            return (self._order or order_of_this_call()).is_shuffled
         return passes.are_inputs_shuffled
 
     def _why_inputs_are_lost(self, instances: int | Batches) -> str | None:
@@ -247,4 +258,4 @@ class KerasPoint(CalledPoint):
 
 
 # What a point has for the model that it is attached to, and a copy has not.
-_OF_THE_MODEL = {"model_passes", "first", "_pass_log", "_unwrap", "_of_store", "_of_code"}
+_OF_THE_MODEL = {"model_passes", "first", "_pass_log", "_order", "_unwrap", "_of_store", "_of_code"}

@@ -1,18 +1,21 @@
 """Attaches capture points to models, and removes them."""
 
+from collections.abc import Sequence
 from contextlib import closing
-from typing import Any
+from typing import Any, Unpack
 
 from tensorstate_gpu._arrays.frameworks import bridge_of
 from tensorstate_gpu._capturing.attachment import (
     Attachment,
+    Method,
     check_store_layers,
     plan_attachment,
     release_names,
-    same_arguments,
 )
 from tensorstate_gpu._capturing.bridge_protocol import Bridge
 from tensorstate_gpu._capturing.capture_point import CapturePoint, own_point
+from tensorstate_gpu._capturing.choosing import Missing
+from tensorstate_gpu._capturing.options import CaptureKeywords, takes_options
 from tensorstate_gpu._capturing.run import Run, reset_points
 from tensorstate_gpu._process.interrupts import deferred_interrupts
 from tensorstate_gpu.errors import NoCapturePoints, warn_user
@@ -29,8 +32,17 @@ class AttachedPoints(list[CapturePoint]):
         return list, ()
 
 
-@same_arguments(plan_attachment)
-def build_efficiency_model(model: Any, *where: Any, **how: Any) -> Any:
+@takes_options
+def build_efficiency_model(
+    model: Any,
+    attach_to: Any = None,
+    exclude: Any = (),
+    method: Method = "after",
+    storage_path: Any = None,
+    *,
+    missing: Missing = "error",
+    **options: Unpack[CaptureKeywords],
+) -> Any:
     """Attach capture points to the layers of a model.
 
     Parameters
@@ -70,9 +82,20 @@ def build_efficiency_model(model: Any, *where: Any, **how: Any) -> Any:
         Before anything is attached: for an unsupported model, an unknown method or
         keep, or if no layer matches (the message lists the layers).
     """
-    attachment = plan_attachment(model, *where, **how)
-    with deferred_interrupts():  # between hooks, some would stay without efficiency_layers
-        return _attached(model, attachment, _attached_points(model))
+    attachment = plan_attachment(
+        model, attach_to, exclude, method, storage_path, missing=missing, **options
+    )
+    existing = _attached_points(model)
+    captured = model
+    try:
+        with deferred_interrupts():  # between hooks, some would stay without efficiency_layers
+            captured = _attached(model, attachment, existing)
+    except BaseException:
+        if captured is not model:  # a new one, that nobody gets
+            points = [point for point in captured.efficiency_layers if point not in existing]
+            _undo(attachment.bridge, points)
+        raise
+    return captured
 
 
 def _attached(model: Any, attachment: Attachment, existing: list[CapturePoint]) -> Any:
@@ -90,12 +113,11 @@ def _attached(model: Any, attachment: Attachment, existing: list[CapturePoint]) 
     names = {point.name for point in kept}
     chosen = attachment.chosen if bare is model else attachment.chosen_in(bare)
     captured, points = bridge.attach(bare, chosen, attachment.method, attachment.options, names)
-    attachment.tell(points)
     try:
+        attachment.tell(points)
         check_store_layers(attachment.options.disk_path)
-    except ValueError:
-        bridge.remove(captured, points)
-        release_names(points)
+    except BaseException:
+        _undo(bridge, points)
         raise
     attachment.tell_kept(kept)
     if bare is model:  # else they stay in that model
@@ -106,6 +128,13 @@ def _attached(model: Any, attachment: Attachment, existing: list[CapturePoint]) 
         point.new_point_listeners.append(layers.insert_after)
     captured.efficiency_layers = layers
     return captured
+
+
+def _undo(bridge: Bridge, points: Sequence[CapturePoint]) -> None:
+    """Undo attaching: nothing was captured, and a store lists none of these points."""
+    with deferred_interrupts():
+        bridge.detach(points)
+        release_names(points)
 
 
 def reset_efficiency_model(model: Any) -> None:

@@ -1,16 +1,16 @@
 """Attachment: which layers of a model are to be captured, where and how, checked beforehand."""
 
-import inspect
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, ParamSpec, TypeVar, Unpack
+from typing import Any, Literal, Unpack
 
+from tensorstate_gpu._arguments import choice
 from tensorstate_gpu._arrays.frameworks import bridge_of
 from tensorstate_gpu._capturing.bridge_protocol import Bridge, Chosen
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.choosing import Missing, as_patterns, choose
-from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
+from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions
 from tensorstate_gpu._capturing.run_origin import (
     OF_CHOICE,
     OF_MODEL,
@@ -19,8 +19,6 @@ from tensorstate_gpu._capturing.run_origin import (
 )
 from tensorstate_gpu.errors import NotCapturable, warn_of_indices
 
-P = ParamSpec("P")
-R = TypeVar("R")
 Method = Literal["before", "after", "both"]
 
 
@@ -89,19 +87,6 @@ class Attachment:
                     point.answer_to([self.bridge.point_name(name, place) for name in names])
 
 
-def same_arguments(source: Callable[P, object]) -> Callable[[Callable[..., R]], Callable[P, R]]:
-    """Show the parameters of one function at another, which passes its arguments on to it."""
-
-    def with_signature(function: Callable[..., R]) -> Callable[P, R]:
-        shown, own = inspect.signature(source), inspect.signature(function)
-        shown = shown.replace(return_annotation=own.return_annotation)
-        function.__signature__ = shown  # type: ignore[attr-defined]
-        return function
-
-    return with_signature
-
-
-@takes_options
 def plan_attachment(
     model: Any,
     attach_to: Any = None,
@@ -118,8 +103,7 @@ def plan_attachment(
     """
     bridge: Bridge = bridge_of(model)
     checked = CaptureOptions.from_arguments(storage_path, options)
-    if not isinstance(method, str) or method not in bridge.METHODS:
-        raise ValueError(f"method must be one of {list(bridge.METHODS)}, got {method!r}")
+    choice(method, "method", list(bridge.METHODS))
     bridge.check_attachable(model)
     exclude = as_patterns(exclude)
     attach_to = as_patterns(attach_to)

@@ -1,17 +1,21 @@
 """capture(): capture points for the duration of a ``with`` block."""
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Unpack
 
 from tensorstate_gpu._capturing.attachment import (
+    Attachment,
+    Method,
     check_store_layers,
     plan_attachment,
     release_names,
-    same_arguments,
 )
 from tensorstate_gpu._capturing.capture_point import CapturePoint
+from tensorstate_gpu._capturing.choosing import Missing
+from tensorstate_gpu._capturing.options import CaptureKeywords, takes_options
 from tensorstate_gpu._capturing.pass_marks import PassMarks
 from tensorstate_gpu._capturing.run import Run
 from tensorstate_gpu._process.interrupts import deferred_interrupts
@@ -49,8 +53,17 @@ class CaptureBlock(AbstractContextManager[Run, None]):
         return f"<{_USAGE}>"
 
 
-@same_arguments(plan_attachment)
-def capture(model: object, *where: Any, **how: Any) -> CaptureBlock:
+@takes_options
+def capture(
+    model: Any,
+    attach_to: Any = None,
+    exclude: Any = (),
+    method: Method = "after",
+    storage_path: Any = None,
+    *,
+    missing: Missing = "error",
+    **options: Unpack[CaptureKeywords],
+) -> CaptureBlock:
     """Capture inside a ``with`` block; these capture points are detached when it ends.
 
     Takes the same parameters as build_efficiency_model. Capture points that the model already has
@@ -67,12 +80,15 @@ def capture(model: object, *where: Any, **how: Any) -> CaptureBlock:
     >>> run["0_post_states"].state_count
     10
     """
-    return CaptureBlock(_captured(model, *where, **how))
+    plan = functools.partial(
+        plan_attachment, model, attach_to, exclude, method, storage_path, missing=missing, **options
+    )
+    return CaptureBlock(_captured(model, plan))
 
 
 @contextmanager
-def _captured(model: object, *where: Any, **how: Any) -> Iterator[Run]:
-    attachment = plan_attachment(model, *where, **how)
+def _captured(model: object, plan: Callable[[], Attachment]) -> Iterator[Run]:
+    attachment = plan()
     bridge, options = attachment.bridge, attachment.options
     points: Sequence[CapturePoint] = ()
     marks = PassMarks()

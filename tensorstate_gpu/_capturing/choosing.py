@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
+from tensorstate_gpu._arguments import choice
 from tensorstate_gpu._capturing.bridge_protocol import Bridge, Chosen
 from tensorstate_gpu._capturing.matching import (
     Layers,
@@ -30,8 +31,7 @@ def choose(
     left, or, if ``missing`` is "warn", issues an UnmatchedNameWarning, as for each name in a list
     that is that of no layer.
     """
-    if missing not in _MISSING:
-        raise ValueError(f"missing must be one of {_MISSING}, got {missing!r}")
+    choice(missing, "missing", _MISSING)
     layers = bridge.layers(model)
     whole = bridge.itself(model)
     itself = None if any(layer is whole[1] for _, layer in layers) else whole

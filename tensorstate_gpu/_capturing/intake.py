@@ -51,6 +51,7 @@ class Intake:
         self._barriers: list[Callable[[], object]] = []
         self.is_stopped = False  # these two are asked for each batch, without a call
         self.pauses = 0
+        self._paused_by = set[object]()
         self.scope = NoteScope()
         self.marks: PassMarks | None = None  # of the passes of a run in memory
         self.log = LayerLog(call_of=call_of)
@@ -64,7 +65,11 @@ class Intake:
         self.accumulator: Accumulator | None = None
         self._first_nan: tuple[Any, int] = (0, 0)  # NaN, and all activations
         self.sink = self._new_sink()
-        found = self.sink.existing()
+        try:
+            found = self.sink.existing()
+        except BaseException:  # it cannot be read: nothing will be captured into it
+            self.sink.release_name()
+            raise
         self._resumed = found is not None  # the store already has rows of this layer
         if found is not None:
             self.accumulator, self.axis = found
@@ -203,21 +208,23 @@ class Intake:
         # Where batches arrive in threads of the framework, also there.
         self.pending_notes = notes if self._barriers else NO_NOTES
 
-    def pause(self) -> None:
-        """Ignore batches until go_on()."""
+    def pause(self, block: object) -> None:
+        """Ignore batches until go_on() for the same block."""
         self.wait_for_pending()
         # The lock also ends a graph of torch.compile, which would else do this after the graph.
         with self.lock:
-            self.pauses += 1
+            self._paused_by.add(block)
+            self.pauses = len(self._paused_by)
 
-    def go_on(self) -> None:
-        """End a pause, also if what a framework was still computing has failed."""
+    def go_on(self, block: object) -> None:
+        """End a pause, also if what a framework was still computing has failed; once or twice."""
         try:
             self.wait_for_pending()
         finally:
             # Interrupted while another thread has the lock, it would never go on.
             with deferred_interrupts(), self.lock:
-                self.pauses -= 1
+                self._paused_by.discard(block)
+                self.pauses = len(self._paused_by)
 
     def stop(self) -> None:
         """Ignore further batches, which traced functions of a framework may still deliver."""
@@ -293,7 +300,8 @@ class Intake:
         self._barriers = []
         self._resumed = False
         self.pending_notes = NO_NOTES
-        self.pauses, self.scope, self.marks = 0, NoteScope(), None
+        self.pauses, self._paused_by = 0, set[object]()
+        self.scope, self.marks = NoteScope(), None
         if self.accumulator is None and (found := self.sink.existing()) is not None:
             self.accumulator, self.axis = found
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
+from tensorstate_gpu._arguments import is_iterable
 from tensorstate_gpu.errors import NoLayerMatches
 from tensorstate_gpu.reporting.text import with_noun
 
@@ -101,7 +102,7 @@ def _is_meant(
 def listed(patterns: object) -> Iterable[object]:
     """Return patterns as something that lists them: one alone, or what is none, in a list."""
     alone = isinstance(patterns, (str, type)) or callable(patterns)
-    return patterns if isinstance(patterns, Iterable) and not alone else [patterns]
+    return [patterns] if alone or not is_iterable(patterns) else patterns
 
 
 def texts_of(layers: Layers, class_names: ClassNames) -> list[str]:
@@ -163,6 +164,15 @@ def _common_classes(layers: Layers) -> tuple[type, ...]:
     """Return the classes that all layers have in common, such as torch.nn.Module."""
     each = [set(type(layer).__mro__) - {object} for _, layer in layers]
     return tuple(set.intersection(*each)) if each else ()
+
+
+def check_patterns(patterns: object, argument: str) -> None:
+    """Raise TypeError for what is a pattern of no model, as far as it shows without one."""
+    for pattern in listed(patterns):
+        if not isinstance(pattern, (str, type)) and not callable(pattern):
+            raise _pattern_error(pattern, argument)
+        if inspect.isroutine(pattern):  # and no layer, which is called with its inputs
+            _check_takes_two(pattern, argument)
 
 
 def _check_takes_two(predicate: Callable[..., object], argument: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, Literal, TypedDict, TypeVar
 
-from tensorstate_gpu._arguments import integer, positive_integer
+from tensorstate_gpu._arguments import choice, integer, positive_integer
 from tensorstate_gpu._arrays.firing_function import (
     FiringFunction,
     checked_firing_function,
@@ -71,8 +71,7 @@ class CaptureOptions:
     disk_path: Any = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.keep, str) or self.keep not in KEEP:
-            raise ValueError(f"keep must be one of {KEEP}, got {self.keep!r}")
+        choice(self.keep, "keep", KEEP)
         if self.keep == "counts" and self.compressor is not None:
             raise ValueError('compressor is for keep="states": counts are not compressed')
         if not isinstance(self.merge_calls, bool):
@@ -82,7 +81,8 @@ class CaptureOptions:
                 "mask must name an argument of the model, or be True for Keras' own mask, got "
                 f"{type(self.mask).__name__}; run.labels(mask=...) takes a mask itself"
             )
-        if not (self.when in (None, *WHEN) or callable(self.when)):
+        is_named = isinstance(self.when, str) and self.when in WHEN
+        if not (self.when is None or is_named or callable(self.when)):
             raise ValueError(f"when must be one of {WHEN} or a function, got {self.when!r}")
         if self.compressor is not None:
             check_compressor(self.compressor)

@@ -1,6 +1,6 @@
 """Run: the capture points of one model."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -156,17 +156,24 @@ class Run(MeasuredNetwork[CapturePoint]):
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Capture nothing inside a ``with`` block, in any thread."""
-        with ExitStack() as pauses:
+        block = object()
+        paused: dict[CapturePoint, None] = {}
 
-            def pause(point: CapturePoint, _: CapturePoint | None = None) -> None:
-                point.intake.pause()
-                pauses.callback(point.intake.go_on)
+        def pause(point: CapturePoint, _: CapturePoint | None = None) -> None:
+            paused[point] = None
+            point.intake.pause(block)
 
+        try:
             for point in self._points.values():
                 pause(point)
                 point.new_point_listeners.append(pause)  # of later calls that a pass shows
-                pauses.callback(point.new_point_listeners.remove, pause)
             yield
+        finally:
+            try:
+                _go_on(paused, block, pause)
+            except BaseException:  # Ctrl-C, before that was deferred
+                _go_on(paused, block, pause)
+                raise
 
     def reset(self) -> None:
         """Empty every capture point; in a store, all of them by a single commit."""
@@ -249,6 +256,19 @@ def reset_points(points: Sequence[CapturePoint]) -> None:
     empty_together([point.intake for point in points])
     for point in points:  # what else they know
         point.reset_states()
+
+
+def _go_on(
+    paused: Iterable[CapturePoint],
+    block: object,
+    listener: Callable[[CapturePoint, CapturePoint], None],
+) -> None:
+    """End a pause of capture points, of each whatever fails for another."""
+    with ExitStack() as each:
+        for point in [*paused]:
+            if listener in point.new_point_listeners:
+                point.new_point_listeners.remove(listener)
+            each.callback(point.intake.go_on, block)
 
 
 def _runs_always(point: CapturePoint) -> bool:

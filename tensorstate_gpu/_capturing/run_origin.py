@@ -33,8 +33,9 @@ def origin_of_options(options: CaptureOptions) -> dict[str, str]:
     told = {}
     for field in dataclasses.fields(options):
         given = getattr(options, field.name)
-        is_told = field.name in _ALWAYS_TOLD or given != field.default
-        if is_told and field.name not in _TOLD_APART:
+        if field.name in _TOLD_APART:
+            continue
+        if field.name in _ALWAYS_TOLD or given != field.default:
             told[field.name] = _in_words(given)
     if options.firing is not None:
         del told["threshold"]

@@ -21,7 +21,8 @@ from tensorstate_gpu._layers.batches import (
 _ODD = 2_654_435_761  # of Knuth's multiplicative hash, of which the highest bits count
 
 
-TRAIN, EVAL = "train", "eval"  # phases: others are those of during()
+# Phases. "test" is that of the tests of a trainer; others are those of during() as well.
+TRAIN, EVAL, TEST = "train", "eval", "test"
 
 
 class Sampler(Protocol):

@@ -14,7 +14,7 @@ from tensorstate_gpu._capturing.run import Run
 from tensorstate_gpu._cli.input_batches import FROM_BATCHES, Batch, Batches
 from tensorstate_gpu._cli.model_calls import Call, call_of, check_device
 from tensorstate_gpu._cli.terminal import terminal_width
-from tensorstate_gpu._cli.users_objects import load_data, load_model, users_code
+from tensorstate_gpu._cli.users_objects import load_data, load_model, users_code, without_arguments
 from tensorstate_gpu._process.progress import Progress
 from tensorstate_gpu.errors import NoStore, TensorStateError
 from tensorstate_gpu.reporting.page.write import check_page
@@ -29,6 +29,11 @@ _GROUPS = 32  # of inputs: from what differs between them, counts know the range
 
 def capture(options: argparse.Namespace) -> int:
     """Capture what the model does with the inputs, print the table, and write a page."""
+    with without_arguments():
+        return _capture(options)
+
+
+def _capture(options: argparse.Namespace) -> int:
     here = os.getcwd()
     page, why_no_page = _page(options)
     if options.limit is not None and options.limit < 1:
@@ -106,7 +111,7 @@ def _captured(model: object, call: Call, batches: Batches, options: argparse.Nam
         wanted = _some(batches.between(done, options.limit), options.store)
         layers = with_noun(len(run), "layer")
         after = f", after the {done:,} inputs in {options.store}" if done else ""
-        print(f"capturing {layers} of {type(model).__name__}, which is not trained{after}")
+        print(f"capturing {layers} of {type(model).__name__}{after}; its weights stay as they are")
         try:
             with Progress("capturing", batches.count(options.limit), "batches") as progress:
                 _run_batches(run, call, wanted, done, progress)

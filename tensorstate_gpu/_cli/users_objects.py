@@ -82,6 +82,21 @@ def users_code(what: str, is_ours: Callable[[Exception], bool] = _is_ours) -> It
         ) from error
 
 
+@contextlib.contextmanager
+def without_arguments() -> Iterator[None]:
+    """Show the user's code a command without arguments.
+
+    A script that reads its own, as by parse_known_args(), would take those of this command for
+    them: both may have a ``--limit``.
+    """
+    before = sys.argv
+    sys.argv = before[:1]
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
 def _imported(name: str) -> ModuleType:
     with users_code(f"importing {name.rpartition('.')[0]} failed"):
         found = _is_there(name)

@@ -64,18 +64,16 @@ def merged_by_group(
     parts: Iterable[Part], groups: int, neurons: int
 ) -> dict[Label, list[StateCounts]]:
     """Return the counts of each label, by group. All rows have a group."""
-    found: dict[Label, list[list[StateCounts]]] = {}
+    found: dict[Label, dict[int, StateCounts]] = {}
     for label, group, part in parts:
-        found.setdefault(label, [[] for _ in range(groups)])[group].append(part)
+        own = found.setdefault(label, {})
+        known = own.get(group)  # of another device
+        own[group] = part if known is None else merge_all([known, part], neurons)
     empty = StateCounts.empty(neurons)  # of many labels, most groups are
     return {
-        label: [_merged(part, neurons) if part else empty for part in found[label]]
+        label: [found[label].get(group, empty) for group in range(groups)]
         for label in in_order(found)
     }
-
-
-def _merged(parts: list[StateCounts], neurons: int) -> StateCounts:
-    return parts[0] if len(parts) == 1 else merge_all(parts, neurons)
 
 
 def numbered_bytes(row_bytes: int) -> int:

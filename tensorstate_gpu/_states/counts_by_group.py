@@ -43,6 +43,7 @@ class CountsByGroup(Generic[Counts]):
 
     @property
     def neurons(self) -> int:
+        """How many neurons the states are of."""
         return self._parts[0].neurons
 
     def estimate(self, measure: Measure = "entropy") -> Estimate:

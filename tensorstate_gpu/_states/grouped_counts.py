@@ -14,7 +14,7 @@ from tensorstate_gpu._arrays.frameworks import ranks_of
 from tensorstate_gpu._arrays.ranks_protocol import Ranks
 from tensorstate_gpu._states.backends import cpu
 from tensorstate_gpu._states.counts_by_group import CountsByGroup
-from tensorstate_gpu._states.histogram_pairs import Pairs
+from tensorstate_gpu._states.histogram_pairs import Pairs, few_code_lengths
 from tensorstate_gpu._states.rank_exchange import agreed, check_sum, same_on_all
 from tensorstate_gpu._states.rank_sums import RankSums
 from tensorstate_gpu._states.state_counts import StateCounts, gathered, merge_all, owned
@@ -188,7 +188,13 @@ class GroupedCounts(CountsByGroup[StateCounts]):
             np.array([one._sample.by_group for one in each], np.int64),
             np.array([one._sample.has_units for one in each]),
             pairs.firing(len(each), groups, self.neurons),
+            lambda chosen: pairs.cofiring(chosen, groups, self.neurons),
         )
+
+    def code_lengths(self) -> NDArray[np.float64]:
+        """Return the bits of each group's rows by a dependence tree."""
+        few = few_code_lengths(self._parts, self.neurons)
+        return super().code_lengths() if few is None else few
 
     def _firing(self, present: Sequence[tuple[int, StateCounts]]) -> NDArray[np.int64]:
         """Return in how many rows of each group each neuron fires; all of them have rows."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._states.backends import cpu
 from tensorstate_gpu._states.state_counts import StateCounts
+from tensorstate_gpu.information.dependence_trees import MOST_CELLS, code_lengths_together
 
 Ints = NDArray[np.int64]
 NONE: Ints = np.zeros(0, np.int64)
@@ -50,10 +51,38 @@ class Pairs(NamedTuple):
 
     def firing(self, histograms: int, groups: int, neurons: int) -> Ints:
         """Return in how many rows each neuron fires, (histograms, groups, neurons)."""
-        found = np.zeros((histograms, groups, neurons), np.int64)
         fires = np.unpackbits(self.packed, axis=1, count=neurons, bitorder="little")
         parts = self.histograms * groups + self.groups
-        starts = np.flatnonzero(np.diff(parts, prepend=-1))
-        sums = np.add.reduceat(fires * self.counts[:, None], starts, axis=0)
-        found.reshape(-1, neurons)[parts[starts]] = sums
-        return found
+        sums = _sums_by_part(fires * self.counts[:, None], parts, histograms * groups)
+        return sums.reshape(histograms, groups, neurons)
+
+    def cofiring(self, chosen: Ints, groups: int, neurons: int) -> Ints:
+        """Return in how many rows each two neurons fire, of some histograms, in order.
+
+        (chosen, groups, neurons + 1, neurons + 1): before all others is one that always fires, as
+        by with_constant().
+        """
+        own = np.flatnonzero(np.isin(self.histograms, chosen))
+        fires = np.ones((len(own), neurons + 1), np.uint8)
+        fires[:, 1:] = np.unpackbits(self.packed[own], axis=1, count=neurons, bitorder="little")
+        both = (fires * self.counts[own, None])[:, :, None] * fires[:, None]
+        parts = np.searchsorted(chosen, self.histograms[own]) * groups + self.groups[own]
+        sums = _sums_by_part(both, parts, len(chosen) * groups)
+        return sums.reshape(len(chosen), groups, neurons + 1, neurons + 1)
+
+
+def few_code_lengths(parts: Sequence[StateCounts], neurons: int) -> NDArray[np.float64] | None:
+    """Return the bits of each group's rows by a dependence tree; None of a histogram with many."""
+    if max(len(parts), sum(map(len, parts))) * (neurons + 1) ** 2 > MOST_CELLS:
+        return None
+    both = Pairs.of([parts]).cofiring(np.zeros(1, np.int64), len(parts), neurons)
+    lengths: NDArray[np.float64] = code_lengths_together(both)[0]
+    return lengths
+
+
+def _sums_by_part(values: Ints, parts: Ints, number: int) -> Ints:
+    """Return the sums of values of each part, which are in order."""
+    found = np.zeros((number, *values.shape[1:]), np.int64)
+    starts = np.flatnonzero(np.diff(parts, prepend=-1))
+    found[parts[starts]] = np.add.reduceat(values, starts, axis=0)
+    return found

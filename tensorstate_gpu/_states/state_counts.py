@@ -287,7 +287,7 @@ def merge_all(parts: list[StateCounts], neurons: int) -> StateCounts:
     filled = [part for part in parts if len(part._counts)] or parts[:1]
     if len(filled) == 1:
         return filled[0]
-    histograms = [(part.packed, part.counts) for part in filled]
+    histograms = [(part._packed, part._counts) for part in filled]
     if len(filled) > _MANY and sum(map(len, filled)) < _MANY * len(filled):
         return StateCounts.trusted(*merged_at_once(histograms), neurons)
     if sum(part.total for part in filled) >= 2**63:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
-from importlib import import_module
-from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._arguments import positive_integer
+from tensorstate_gpu._arrays.host_arrays import host_array
 from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._process.memory_limit import explicit_memory_limit, working_memory
 from tensorstate_gpu._process.progress import OnDone, ProgressCallback, with_progress
+from tensorstate_gpu._states.keeping import Path as Path
+from tensorstate_gpu._states.keeping import keeper
 from tensorstate_gpu._states.measured_counts import MeasuredCounts
 from tensorstate_gpu._states.merging_runs import loaded, merged
 from tensorstate_gpu._states.packed_arguments import check_packed
@@ -27,8 +27,6 @@ from tensorstate_gpu._states.sorted_runs import (
 )
 from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu._states.tallies import Tally
-
-Path = str | os.PathLike[str]
 
 
 class StoredCounts(MeasuredCounts):
@@ -84,7 +82,11 @@ class StoredCounts(MeasuredCounts):
 
         Raises TypeError or ValueError for anything else.
         """
-        row = np.frombuffer(state, np.uint8) if isinstance(state, bytes) else np.asarray(state)
+        row = (
+            np.frombuffer(state, np.uint8)
+            if isinstance(state, bytes)
+            else host_array(state, "state")
+        )
         check_packed(row.dtype.name, (1, *row.shape), "state")
         if len(row) != row_bytes(self._neurons):
             raise ValueError(f"state must have {row_bytes(self._neurons)} bytes, got {len(row)}")
@@ -139,7 +141,8 @@ class StoredCounts(MeasuredCounts):
         Raises ValueError if the path exists. The store gets its name when it is complete; nothing
         is left after an error or an interrupt.
         """
-        return _keeper().write_counts(path, self, progress=progress)
+        written: StoredCounts = keeper().write_counts(path, self, progress=progress)
+        return written
 
     def to_parquet(self, path: Path, *, progress: ProgressCallback | None = None) -> None:
         """Write all states and counts to a new Parquet file, as StateCounts.to_parquet() does."""
@@ -165,7 +168,7 @@ def runs_of(counts: StoredCounts | StateCounts) -> Sequence[SortedRun]:
 
 def check_place(path: Path) -> None:
     """Raise what save() would raise for a path, so that nothing is counted in vain."""
-    _keeper().check_place(path)
+    keeper().check_place(path)
 
 
 def saved(
@@ -180,7 +183,8 @@ def saved(
     ``rows``: how many were counted. Raises LedgerError for another number, and writes nothing.
     """
     stored = StoredCounts(runs_of(counts), counts.neurons)
-    return _keeper().write_counts(path, stored, rows=rows, progress=progress)
+    written: StoredCounts = keeper().write_counts(path, stored, rows=rows, progress=progress)
+    return written
 
 
 def check_size(counts: Sequence[StoredCounts]) -> None:
@@ -193,21 +197,3 @@ def check_size(counts: Sequence[StoredCounts]) -> None:
             f"memory limit of {limit:,} bytes: to=path, counted_by() and counted_groups() leave "
             "them on disk; or raise the limit by set_memory_limit()"
         )
-
-
-class _Keeper(Protocol):
-    def check_place(self, path: Path) -> object: ...
-
-    def write_counts(
-        self,
-        path: Path,
-        counts: StoredCounts,
-        *,
-        rows: int | None = None,
-        progress: ProgressCallback | None,
-    ) -> StoredCounts: ...
-
-
-def _keeper() -> _Keeper:
-    """Return the module that keeps counts in stores, which are above this layer."""
-    return cast(_Keeper, import_module("tensorstate_gpu.store.kept_counts"))

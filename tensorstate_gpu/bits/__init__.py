@@ -19,3 +19,8 @@ __all__ = [
     "states_within",
     "unique",
 ]
+
+
+def __dir__() -> list[str]:
+    """For completion in editors and notebooks: without the modules inside."""
+    return __all__

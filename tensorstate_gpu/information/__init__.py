@@ -50,3 +50,8 @@ __all__ = [
     "total_variation",
     "unseen_share",
 ]
+
+
+def __dir__() -> list[str]:
+    """For completion in editors and notebooks: without the modules inside."""
+    return __all__

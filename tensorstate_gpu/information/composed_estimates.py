@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from tensorstate_gpu._arguments import flag, listed, share
-from tensorstate_gpu.information.efficiencies import aIQ, network_efficiency
+from tensorstate_gpu.information.efficiencies import (
+    aIQ,
+    network_efficiencies_with,
+    network_efficiency,
+)
 from tensorstate_gpu.information.estimated_measure import Estimate, function_of, with_interval
 from tensorstate_gpu.information.replicates import combined, difference_of_independent
 
@@ -41,7 +45,18 @@ def estimate_network_efficiency(efficiencies: Iterable[Estimate]) -> Estimate:
     0.25
     """
     parts = _ratios(efficiencies, "efficiencies")
-    return function_of(parts, lambda values: network_efficiency([max(0.0, v) for v in values]))
+    return function_of(
+        parts,
+        lambda values: network_efficiency(_not_negative(values)),
+        lambda values, others: network_efficiencies_with(
+            _not_negative(values), _not_negative(others)
+        ),
+    )
+
+
+def _not_negative(values: Sequence[float]) -> list[float]:
+    """Return what an efficiency counts as: a jackknife's, or a difference, may be below 0."""
+    return [max(0.0, value) for value in values]
 
 
 def estimate_aIQ(efficiency: Estimate, accuracy: float, weight: float) -> Estimate:
@@ -181,7 +196,9 @@ def _known_estimates(given: Iterable[Estimate], argument: str) -> list[Estimate]
     parts = listed(given, argument, "Estimates")
     for part in parts:
         if not isinstance(part, Estimate):
-            advice = ": its estimate() makes one" if hasattr(part, "estimate") else ""
+            advice = (
+                ": its estimate() makes one" if callable(getattr(part, "estimate", None)) else ""
+            )
             raise TypeError(f"{argument} must be Estimates, got {type(part).__name__}{advice}")
     if not parts:
         raise ValueError(f"{argument} is empty; at least one Estimate is needed")

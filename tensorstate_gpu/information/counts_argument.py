@@ -1,6 +1,7 @@
 """Checks of weights as an argument: counts, probabilities, or an object that has counts."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,9 @@ def weights(counts: Weights, argument: str) -> NDArray[Any]:
     for is_one, method in ((is_layer, "histogram"), (_is_by_group, "together")):
         if is_one(counts):
             raise TypeError(f"{argument} is a {type(counts).__name__}: pass its {method}()")
+    if isinstance(counts, Mapping):
+        advice = "choose a layer" if hasattr(counts, "efficiency_layers") else "pass its values()"
+        raise TypeError(f"{argument} is a {type(counts).__name__}: {advice}")
     values = native_array(
         counts if attribute is None or callable(attribute) else attribute, argument
     )

@@ -2,6 +2,7 @@
 
 from typing import Literal, get_args
 
+from tensorstate_gpu._arguments import choice
 from tensorstate_gpu._arrays.array_types import Weights
 from tensorstate_gpu.information.counts_of_counts import CountsOfCounts
 from tensorstate_gpu.information.estimators import singleton_odds
@@ -47,9 +48,7 @@ def coverage(counts: Weights, estimator: CoverageEstimator = "turing") -> float:
     >>> coverage([1, 1, 1])
     0.0
     """
-    if estimator not in get_args(CoverageEstimator):
-        names = ", ".join(get_args(CoverageEstimator))
-        raise ValueError(f"estimator must be one of {names}, got {estimator!r}")
+    choice(estimator, "estimator", get_args(CoverageEstimator))
     sample = CountsOfCounts.of(counts, "counts", needed_by="coverage")
     rows, singletons = sample.rows, sample.seen(1)
     if estimator == "turing" or rows == 1:

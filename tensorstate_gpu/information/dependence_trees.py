@@ -5,8 +5,12 @@ the one whose neurons tell most of their parents has the shortest code (Chow and
 discrete probability distributions with dependence trees", 1968).
 """
 
+from __future__ import annotations
+
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +19,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 FOLDS = 4  # so that a tree is made of 3/4 of the groups
+MOST_CELLS = 1 << 21  # of pairs of neurons, in groups of samples whose trees are made together
 
 
 def code_lengths(
@@ -41,8 +46,22 @@ def code_lengths(
     folds = [functools.partial(of_fold, fold) for fold in range(FOLDS)]
     of_folds = [fold() if over_ranks is None else over_ranks(fold) for fold in folds]
     total = sum(of_folds, np.zeros((), np.int64))
-    codes = [_Code(total - own) for own in of_folds]
-    return np.array([codes[group % FOLDS].bits(cofiring(group)) for group in range(groups)])
+    codes = _Codes.of(np.stack([total - own for own in of_folds]))
+    each = (codes.at((group % FOLDS,)).bits(cofiring(group)) for group in range(groups))
+    return np.array([float(bits) for bits in each])
+
+
+def code_lengths_together(cofiring: Ints) -> Floats:
+    """Return the same of small samples: (samples, groups).
+
+    ``cofiring``: of each group what with_constant() returns, (samples, groups, neurons + 1,
+    neurons + 1).
+    """
+    groups = cofiring.shape[1]
+    folds = [cofiring[:, fold::FOLDS].sum(axis=1, keepdims=True) for fold in range(FOLDS)]
+    of_folds = np.concatenate(folds, axis=1)
+    codes = _Codes.of(of_folds.sum(axis=1, keepdims=True) - of_folds)
+    return codes.at((slice(None), np.arange(groups) % FOLDS)).bits(cofiring)
 
 
 def with_constant(cofiring: Ints, rows: int) -> Ints:
@@ -55,53 +74,88 @@ def with_constant(cofiring: Ints, rows: int) -> Ints:
     return np.block([[np.array([[rows]]), firing[None]], [firing[:, None], cofiring]])
 
 
-class _Code:
-    """The code of a tree, made of how often each two neurons fire together."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Codes:
+    """The codes of trees, made of how often each two neurons fire together.
 
-    def __init__(self, both: Ints) -> None:
-        self._parents = tree_of(both)
-        joint = _joint(both, np.arange(1, len(both)), self._parents)
+    ``parents``: of each neuron, (..., neurons). ``lengths``: the bits of its being silent or firing
+    while its parent is silent or fires, (..., 2, 2, neurons).
+    """
+
+    parents: Ints
+    lengths: Floats
+
+    @classmethod
+    def of(cls, both: Ints) -> _Codes:
+        """Return those of (..., neurons + 1, neurons + 1)."""
+        parents = tree_of(both)
+        joint = _joint_of_children(both, parents)
         # Krichevsky and Trofimov's estimate, by which what did not occur has a code, too.
-        self._lengths = -np.log2((joint + 0.5) / (joint.sum(axis=0) + 1))
+        lengths: Floats = -np.log2((joint + 0.5) / (joint.sum(axis=-3, keepdims=True) + 1))
+        return cls(parents, lengths)
 
-    def bits(self, both: Ints) -> float:
-        """Return how many bits some rows take."""
-        joint = _joint(both, np.arange(1, len(both)), self._parents)
-        return float((joint * self._lengths).sum())
+    def at(self, place: Any) -> _Codes:
+        """Return some of the codes."""
+        return _Codes(self.parents[place], self.lengths[place])
+
+    def bits(self, both: Ints) -> Floats:
+        """Return how many bits some rows take, (...)."""
+        joint = _joint_of_children(both, self.parents)
+        found: Floats = (joint * self.lengths).sum(axis=(-3, -2, -1))
+        return found
 
 
 def tree_of(both: Ints) -> Ints:
     """Return the parents of neurons 1, 2, ...: their tree with the most mutual information.
 
-    By Prim's algorithm, from neuron 0 on.
+    By Prim's algorithm, from neuron 0 on; of several samples at once, (..., neurons + 1, neurons +
+    1).
     """
-    parents, most = np.zeros(len(both), np.int64), np.full(len(both), -np.inf)
-    outside = np.ones(len(both), np.bool_)
-    added = 0
-    for _ in range(len(both) - 1):
-        outside[added] = False
-        told = _mutual_information(both, added)
+    each = both.reshape(-1, *both.shape[-2:])
+    firing, samples = np.diagonal(each, axis1=1, axis2=2), np.arange(len(each))
+    parents, most = np.zeros(firing.shape, np.int64), np.full(firing.shape, -np.inf)
+    outside = np.ones(firing.shape, np.bool_)
+    added = np.zeros(len(each), np.int64)
+    for _ in range(each.shape[1] - 1):
+        outside[samples, added] = False
+        joint = _joint(
+            each[:, 0, :1], firing, firing[samples, added][:, None], each[samples, added]
+        )
+        told = _mutual_information(joint)
         better = outside & (told > most)
-        parents[better], most[better] = added, told[better]
-        added = int(np.argmax(np.where(outside, most, -np.inf)))
-    return parents[1:]
+        parents = np.where(better, added[:, None], parents)
+        most = np.where(better, told, most)
+        added = np.argmax(np.where(outside, most, -np.inf), axis=1)
+    return parents[:, 1:].reshape(*both.shape[:-2], -1)
 
 
-def _mutual_information(both: Ints, neuron: int) -> Floats:
-    """Return how many bits one neuron tells of each, times the number of rows."""
-    joint = _joint(both, np.arange(len(both)), np.array(neuron)).astype(np.float64)
-    rows = max(1, int(both[0, 0]))
-    expected = joint.sum(axis=0) * joint.sum(axis=1, keepdims=True) / rows
-    ratios = np.divide(joint, expected, out=np.ones_like(joint), where=joint > 0)
-    found: Floats = (joint * np.log2(ratios)).sum(axis=(0, 1))
+def _mutual_information(joint: Ints) -> Floats:
+    """Return how many bits two neurons tell of each other, times the number of rows: (...).
+
+    Of (..., 2, 2, neurons).
+    """
+    each = joint.astype(np.float64)  # whose products are large
+    of_first, of_second = each.sum(axis=-2, keepdims=True), each.sum(axis=-3, keepdims=True)
+    expected = of_first * of_second / np.maximum(1, of_first.sum(axis=-3, keepdims=True))
+    ratios = np.divide(each, expected, out=np.ones_like(each), where=each > 0)
+    found: Floats = (each * np.log2(ratios)).sum(axis=(-3, -2))
     return found
 
 
-def _joint(both: Ints, one: Ints, other: Ints) -> Ints:
+def _joint_of_children(both: Ints, parents: Ints) -> Ints:
+    """Return _joint() of each neuron but the first, and its parent."""
+    firing = np.diagonal(both, axis1=-2, axis2=-1)
+    together = np.take_along_axis(both[..., 1:, :], parents[..., None], axis=-1)[..., 0]
+    of_parents = np.take_along_axis(firing, parents, axis=-1)
+    return _joint(both[..., 0, :1], firing[..., 1:], of_parents, together)
+
+
+def _joint(rows: Ints, first: Ints, second: Ints, together: Ints) -> Ints:
     """Return in how many rows neurons are silent or fire while others are silent or fire.
 
-    (2, 2, neurons): the first axis is about ``one``, the second about ``other``.
+    (..., 2, 2, neurons): the first of these axes is about those that fire in ``first`` rows, the
+    second about those that fire in ``second`` of them; both do in ``together``.
     """
-    together, first, second = both[one, other], both[one, one], both[other, other]
-    neither = both[0, 0] - first - second + together
-    return np.array([[neither, second - together], [first - together, together]])
+    neither = rows - first - second + together
+    silent = np.stack([neither, second - together], axis=-2)
+    return np.stack([silent, np.stack([first - together, together], axis=-2)], axis=-3)

@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from tensorstate_gpu._arguments import non_negative, plain_numbers, positive_integer
@@ -149,6 +149,23 @@ def network_efficiency(efficiencies: Any) -> float:
     top = max(values)
     mean = math.fsum(math.log2(v) - math.log2(top) for v in values) / len(values)
     return top * math.exp2(mean)
+
+
+def network_efficiencies_with(values: Sequence[float], others: Sequence[float]) -> list[float]:
+    """Return the network efficiencies with each layer's in turn changed to another: all >= 0.
+
+    Each is known from the product of all, so it takes as long as few of them.
+    """
+    whole, positive = network_efficiency(values), [value for value in values if value]
+    if len(positive) == len(values):
+        logs = ((math.log2(other) if other else -math.inf) for other in others)
+        changes = [log - math.log2(value) for log, value in zip(logs, values, strict=True)]
+        return [whole * math.exp2(change / len(values)) for change in changes]
+    found = [0.0] * len(values)
+    if len(positive) == len(values) - 1:
+        place = next(place for place, value in enumerate(values) if not value)
+        found[place] = network_efficiency([*positive, others[place]])
+    return found
 
 
 def aIQ(net_efficiency: float, accuracy: float, weight: float) -> float:

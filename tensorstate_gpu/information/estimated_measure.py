@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 from tensorstate_gpu._html import html_table
 from tensorstate_gpu.information.group_table import SampledInstances
-from tensorstate_gpu.information.replicates import Replicates, combined
+from tensorstate_gpu.information.replicates import Changes, Measure, Replicates, combined
 
 Quality = Literal["good", "rough", "bounds only"]
 QUALITIES: tuple[Quality, ...] = get_args(Quality)
@@ -30,7 +30,8 @@ class Estimate:
     So does a format: ``f"{estimate:.2f}"``.
 
     ``value``: by the estimator of Chao, Wang and Jost. ``is_cut``: whether it was more than the
-    neurons allow, and is cut to that.
+    neurons allow, and is cut to that. Where there are bounds only, it may be outside of them: it
+    takes rows for independent, and the bounds know of which instances they are.
     ``plugin``: the measure of the sample itself. ``plugin_of_half``: what half of the rows would
     show of it.
     ``lower``, ``upper``: between them the measure of the source is, with 95 % confidence each; and
@@ -72,6 +73,7 @@ class Estimate:
 
     @property
     def instances(self) -> int:
+        """How many independent instances the sample has: inputs, or units where they are known."""
         return self.sample.number
 
     @property
@@ -115,7 +117,8 @@ class Estimate:
         return (
             f"Estimate({self.value:.4g}{margin}{self._unit}{cut}, "
             f"{word} {self.lower:.4g} to {self.upper:.4g}, {self.quality}, "
-            f"coverage {100 * self.coverage:.1f} %, {self.instances:,} instances)"
+            f"coverage {100 * self.coverage:.1f} %, {self.instances:,} "
+            f"instance{'' if self.instances == 1 else 's'})"
         )
 
     def _repr_html_(self) -> str:
@@ -157,10 +160,12 @@ def with_interval(estimate: Estimate) -> Estimate:
     return dataclasses.replace(estimate, lower=lower, upper=upper, how=how)
 
 
-def function_of(parts: Sequence[Estimate], measure: Callable[[Sequence[float]], float]) -> Estimate:
+def function_of(
+    parts: Sequence[Estimate], measure: Measure, changes: Changes | None = None
+) -> Estimate:
     """Return the estimate of a ratio that grows with each of several other measures.
 
-    All are of the same instances.
+    All are of the same instances. ``changes``: as for combined().
     """
     values = [part.value for part in parts]
     value = measure(values)
@@ -184,7 +189,7 @@ def function_of(parts: Sequence[Estimate], measure: Callable[[Sequence[float]], 
             any(part.is_cut for part in parts),
             False,
             (value - below, above - value),
-            combined([part.replicates for part in parts], values, measure),
+            combined([part.replicates for part in parts], values, measure, changes),
             parts[0].sample,
         )
     )

@@ -10,7 +10,7 @@ from typing import Literal, Protocol, get_args, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tensorstate_gpu._arguments import positive_integer
+from tensorstate_gpu._arguments import choice, positive_integer
 from tensorstate_gpu._arrays.host_arrays import host_array
 from tensorstate_gpu.information.bounds import (
     entropy_of_doubt,
@@ -31,7 +31,7 @@ from tensorstate_gpu.information.estimators import plug_in
 from tensorstate_gpu.information.group_sums import GroupSums, Summed, sums_of
 from tensorstate_gpu.information.group_table import SampledInstances
 from tensorstate_gpu.information.rarefactions import rarefied
-from tensorstate_gpu.information.replicates import Replicates, bias_of
+from tensorstate_gpu.information.replicates import Replicates, limits_of_bias, second_order_error
 
 Floats = NDArray[np.float64]
 Measure = Literal["entropy", "efficiency"]
@@ -85,7 +85,8 @@ def estimate(
     jackknife's estimate; and what states may add of which the sample has none, or fewer by chance.
     It holds where the coverage is at least 0.9, and is given where that is so with 95 % confidence.
     A kind of instance that the sample has none of, with many more states than all others, can add
-    up to 3 (neurons - entropy) / instances bits more; see docs/statistics.md.
+    up to 3 (neurons - entropy) / instances bits more; instances whose states no other has, up to
+    (1 - least coverage) (neurons - entropy); see docs/statistics.md.
 
     Examples
     --------
@@ -95,7 +96,7 @@ def estimate(
     Estimate(1.499 +- 0.0087 bits, 95 % interval 1.482 to 1.528, good, coverage 100.0 %,
     3,200 instances)
     """
-    _check_measure(measure)
+    choice(measure, "measure", get_args(Measure))
     sums = sums_of(groups)
     if instances is not None:
         sums = dataclasses.replace(sums, instances=_checked_instances(groups, instances, sums))
@@ -111,18 +112,13 @@ def estimate_of_sums(
 
     ``tree``: where needs_tree(), the bits of each group. ``size``: the number of neurons.
     """
-    _check_measure(measure)
+    choice(measure, "measure", get_args(Measure))
     bits = _entropy_of_source(sums, tree, size)
     if measure == "entropy":
         return bits
     if size is None:
         raise ValueError("the efficiency needs neurons=, which GroupedCounts knows")
     return function_of([bits], lambda values: values[0] / size)
-
-
-def _check_measure(measure: object) -> None:
-    if measure not in get_args(Measure):
-        raise ValueError(f"measure must be one of {', '.join(get_args(Measure))}, got {measure!r}")
 
 
 def needs_tree(sums: GroupSums) -> bool:
@@ -167,11 +163,12 @@ def _entropy_of_source(sums: GroupSums, tree: Floats | None, neurons: int | None
 
     each = sums.rows_by_group
     found, plugin = _both_entropies(sums.whole)
-    noise = second_order_error(sums)
+    distinct = np.array(sums.whole.distinct)
+    noise = float(second_order_error(each, sums.squares, distinct))
     replicates = Replicates.of(each, found, lambda group: without(group)[0], noise)
     of_sample = Replicates.of(each, plugin, lambda group: without(group)[1])
     value = min(found, math.inf if neurons is None else neurons)
-    too_high, too_low = bias_of(value, plugin, replicates)
+    too_high, too_low = limits_of_bias(value, plugin, replicates)
     return with_interval(
         Estimate(
             value,
@@ -184,7 +181,7 @@ def _entropy_of_source(sums: GroupSums, tree: Floats | None, neurons: int | None
             _design_effect(sums, plugin, of_sample.standard_error),
             value < found,
             True,
-            (too_high, too_low + entropy_of_doubt(sums)),
+            (too_high, too_low + float(entropy_of_doubt(sums.cover))),
             replicates,
             sums.instances,
         )
@@ -209,15 +206,6 @@ def _bounds(
     least, least_how = least_entropy(sums, value, replicates)
     most, most_how = greatest_entropy(sums, neurons, tree)
     return min(least, most), most, (least_how, most_how)
-
-
-def second_order_error(sums: GroupSums) -> float:
-    """Return the standard deviation, in bits, of the entropy of equally likely states.
-
-    It is that of chi squared / (2 N), times the mean design effect.
-    """
-    degrees = sums.whole.distinct - 1
-    return sums.clustering * math.sqrt(2 * degrees) / (2 * sums.rows * math.log(2))
 
 
 @remembered

@@ -15,7 +15,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._arguments import positive_integer
+from tensorstate_gpu._arguments import choice, positive_integer
 from tensorstate_gpu.information.counts_of_counts import CountsOfCounts
 from tensorstate_gpu.information.nsb import nemenman_shafee_bialek
 from tensorstate_gpu.information.special_functions import digamma_over_log
@@ -36,9 +36,7 @@ _ALMOST_ONE = math.nextafter(1.0, 0.0)
 
 def check_estimator(estimator: object, order: float) -> None:
     """Raise ValueError for an unknown estimator, or one that does not define this order."""
-    if estimator not in get_args(Estimator):
-        names = ", ".join(get_args(Estimator))
-        raise ValueError(f"estimator must be one of {names}, got {estimator!r}")
+    choice(estimator, "estimator", get_args(Estimator))
     if estimator == "unbiased" and order not in (2, 3, 4, 5):
         raise ValueError(f"the estimator 'unbiased' is for alpha 2, 3, 4 or 5, got {order}")
     if estimator not in ("plugin", "unbiased") and order != 1:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu.information.counts_argument import count_table
 from tensorstate_gpu.information.dependence_trees import code_lengths, with_constant
+from tensorstate_gpu.information.group_coverage import effective_instances, independent_instances
 
 Ints = NDArray[np.int64]
 
@@ -33,21 +34,12 @@ class SampledInstances:
     @property
     def independent(self) -> int:
         """How many instances are known not to depend on each other."""
-        return sum(map(bool, self.by_group)) if self.has_units else self.number
+        return int(independent_instances(np.array(self.by_group), np.array(self.has_units)))
 
     @property
     def effective(self) -> float:
-        """As how many independent instances these count: all, or about as many as are their units.
-
-        A unit is in one of G groups, by a hash. So the squared deviations of the groups' instances
-        from their mean add up, on average, to (1 - 1 / G) times the sum of the squared sizes of
-        units. From that sum, Kish, "Survey sampling" (1965), has the effective number.
-        """
-        groups, number = len(self.by_group), self.number
-        squares = sum((own - number / groups) ** 2 for own in self.by_group)
-        if not self.has_units or not squares:
-            return float(number)
-        return max(self.independent, number * min(1.0, number * (1 - 1 / groups) / squares))
+        """As how many independent instances these count: all, or about as many as their units."""
+        return float(effective_instances(np.array(self.by_group), np.array(self.has_units)))
 
     def without_instances(self) -> SampledInstances:
         """Return a sample of no instances, in as many groups."""

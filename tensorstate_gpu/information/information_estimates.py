@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence, Sized
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,7 +19,7 @@ from tensorstate_gpu.information.estimators import plug_in
 from tensorstate_gpu.information.group_sums import GroupSums, sums_of
 from tensorstate_gpu.information.group_table import Grouped, GroupTable, Ints
 from tensorstate_gpu.information.rarefactions import rarefied
-from tensorstate_gpu.information.replicates import Replicates, bias_of
+from tensorstate_gpu.information.replicates import Replicates, limits_of_bias
 
 Label = TypeVar("Label")
 _BATCH = 1 << 16  # states of labels whose sums are computed together
@@ -91,9 +91,9 @@ def _estimated(rows: Ints, pairs: GroupSums, states: GroupSums) -> Estimate:
         exact,
         lambda g: _information(*(chao_wang_jost(part.rests[g]) for part in parts)),
     )
-    plugin, unseen = _information(*map(_bits, parts)), unseen_entropy(states)
+    plugin, unseen = _information(*map(_bits, parts)), float(unseen_entropy(states.cover))
     value = min(_bits(of_labels), max(0.0, exact))
-    below, above = bias_of(value, plugin, replicates)
+    below, above = limits_of_bias(value, plugin, replicates)
     return with_interval(
         Estimate(
             value,
@@ -108,11 +108,24 @@ def _estimated(rows: Ints, pairs: GroupSums, states: GroupSums) -> Estimate:
             None,
             False,
             True,
-            (below + entropy_of_doubt(pairs), max(above, unseen)),
+            (below + _hidden(pairs, of_labels), max(above, unseen)),
             replicates,
             states.instances,
         )
     )
+
+
+def _hidden(pairs: GroupSums, of_labels: GroupSums) -> float:
+    """Return how many bits less states may tell because pairs are rare or not in the sample.
+
+    By Fano's inequality: if a state does not tell the label of a share of the rows, labels keep at
+    most log2(labels - 1) bits of these. So it may be wherever the pair of state and label was not
+    seen in two groups, and for the share that the coverage conceals. Without that, intervals of 50
+    labels, of which states confused one in ten, held in none of 13 samples of 400 instances.
+    """
+    share = 1 - pairs.least_coverage
+    most = min(math.log2(max(1, of_labels.whole.distinct - 1)), _bits(of_labels))
+    return float(entropy_of_doubt(pairs.cover)) + share * most
 
 
 def _most_information(of_labels: GroupSums, states: GroupSums, unseen: float) -> float:
@@ -144,8 +157,10 @@ def _batches(each: Sequence[object]) -> Iterator[list[object]]:
     """
     batch: list[object] = []
     free = 0
+    is_pairable = _by_kind(each, Pairable)
     for groups in each:
-        size = sum(map(len, groups.parts)) if isinstance(groups, Pairable) else _BATCH
+        pairable = cast(Pairable, groups)
+        size = sum(map(len, pairable.parts)) if is_pairable[type(groups)] else _BATCH
         if batch and (size > free or len(groups) != len(batch[0])):  # type: ignore[arg-type]
             yield batch
             batch = []
@@ -166,6 +181,12 @@ def _pairs(batch: list[object]) -> tuple[Ints, GroupSums]:
     return rows, GroupSums.of(table)
 
 
+def _by_kind(each: Sequence[object], protocol: type) -> dict[type, bool]:
+    """Return of each type whether it has a protocol, which takes long to find out."""
+    kinds = {type(groups): groups for groups in each}
+    return {kind: isinstance(groups, protocol) for kind, groups in kinds.items()}
+
+
 def _check_kinds(each: Sequence[object]) -> None:
     """Raise TypeError unless all are histograms that can be merged here, or all are arrays."""
     each = list({type(groups): groups for groups in each}.values())
@@ -183,7 +204,8 @@ def _together(each: Sequence[object]) -> object:
     """Return the counts of all labels together."""
     if isinstance(each[0], Mergeable):
         # Those on disk take any others; those in memory only their like.
-        first, *others = sorted(each, key=lambda groups: isinstance(groups, Grouped))
+        is_grouped = _by_kind(each, Grouped)
+        first, *others = sorted(each, key=lambda groups: is_grouped[type(groups)])
         assert isinstance(first, Mergeable)
         return first.merge(*others)
     return functools.reduce(_added, map(_counts, each[1:]), _counts(each[0]))

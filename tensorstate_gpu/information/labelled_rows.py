@@ -122,6 +122,9 @@ def _checked_instances(instances: ArrayLike, rows: int, count: int) -> Ints:
 
 def state_numbers(states: ArrayLike) -> Ints:
     """Return a number from 0 for each row, the same for equal states."""
+    if hasattr(states, "efficiency_layers"):
+        kind = type(states).__name__
+        raise TypeError(f"states must be those of one layer, got {kind}: choose a layer")
     rows = host_array(states, "states")
     if rows.ndim == 2 and rows.dtype == np.uint8 and rows.shape[1]:
         rows = np.ascontiguousarray(rows).view(np.dtype((np.void, rows.shape[1])))[:, 0]

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tensorstate_gpu.information.dependence_trees import MOST_CELLS, code_lengths_together
 from tensorstate_gpu.information.estimators import odds_of, unseen_terms
 from tensorstate_gpu.information.rarefactions import drawn_terms
 from tensorstate_gpu.information.special_functions import digamma_over_log
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+SMALL_CELLS = 1 << 18  # of a sample whose tree takes some milliseconds: about 60 neurons
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,6 +30,7 @@ class ManySamples:
     ``sample_of``, (states,): the sample of each number in ``places``.
     ``instances``, (samples, groups), and ``has_units``, (samples,): as in SampledInstances.
     ``firing``, (samples, groups, neurons): in how many rows of a group each neuron fires.
+    ``cofiring``: returns of chosen samples what code_lengths_together() needs.
     """
 
     places: Ints
@@ -37,6 +40,7 @@ class ManySamples:
     instances: Ints
     has_units: NDArray[np.bool_]
     firing: Ints
+    cofiring: Callable[[Ints], Ints]
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -76,6 +80,22 @@ class ManySamples:
         groups = np.bincount(self.places, minlength=len(self.sample_of))
         none: NDArray[np.bool_] = self.by_sample(groups > 1) == 0
         return none
+
+    def small(self) -> NDArray[np.bool_]:
+        """Return of which samples code_lengths() makes trees, (samples,)."""
+        return self._cells_of_pairs() <= SMALL_CELLS
+
+    def code_lengths(self, chosen: Ints) -> Floats:
+        """Return the bits of the groups of some small samples by dependence trees."""
+        cells = np.cumsum(self._cells_of_pairs()[chosen])
+        blocks = np.split(chosen, np.flatnonzero(np.diff(cells // MOST_CELLS)) + 1)
+        return np.concatenate([code_lengths_together(self.cofiring(block)) for block in blocks])
+
+    def _cells_of_pairs(self) -> Ints:
+        samples, groups = self.shape
+        states = np.bincount(self.parts // groups, minlength=samples)
+        cells: Ints = np.maximum(groups, states) * (self.firing.shape[-1] + 1) ** 2
+        return cells
 
     def squares(self) -> Floats:
         """Return the sums over states of their squared count, by that in all groups."""

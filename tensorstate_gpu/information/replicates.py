@@ -9,6 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Numbers = Ints | Floats
+Measure = Callable[[Sequence[float]], float]
+Changes = Callable[[Sequence[float], Sequence[float]], list[float]]
 LEAST_GROUPS = 16  # of equal size, or as unequal as so many: fewer say too little of an error
 # The jackknife takes a bias for one that falls as 1 / N. Where the probabilities of states fall as
 # rank**-a, it falls as N**-(1 - 1 / a), and is 1 / (1 - 1 / a) times as large: three for a = 1.5.
@@ -44,59 +49,111 @@ class Replicates:
         noise: float = 0.0,
     ) -> Replicates:
         """Measure without each group in turn. ``without`` returns the measure without one."""
-        each: list[int] = rows_by_group.tolist()
-        rows = sum(each)
-        shares = [own / rows for own in each]
-        deviations = [
-            (1 - share) * (without(group) - value) if 0 < own < rows else 0.0
-            for group, (own, share) in enumerate(zip(each, shares, strict=True))
-        ]
-        bias = math.fsum(deviations)
-        centred = (own - share * bias for own, share in zip(deviations, shares, strict=True))
-        return cls(tuple(centred), equal_groups(rows_by_group), bias, noise)
+        shares = rows_by_group / rows_by_group.sum()
+        is_part = ((shares > 0) & (shares < 1)).tolist()
+        each = [without(group) if is_part[group] else value for group in range(len(shares))]
+        deviations, bias = deviations_of(shares, np.array(value), np.array(each))
+        return cls(tuple(deviations.tolist()), equal_groups(rows_by_group), float(bias), noise)
 
     @property
     def standard_error(self) -> float | None:
         """None if there are too few groups."""
-        if self.groups < LEAST_GROUPS:
-            return None
-        squares = math.fsum(deviation**2 for deviation in self.deviations)
-        return math.hypot(math.sqrt(squares * self.groups / (self.groups - 1)), self.noise)
+        error = float(error_of(np.array(self.deviations), np.array(self.groups), self.noise))
+        return None if math.isnan(error) else error
 
     @property
     def margin(self) -> float | None:
         """Half the width of a 95 % interval; None if there are too few groups."""
         error = self.standard_error
-        return None if error is None else error * student_quantile(self.groups - 1)
+        if error is None:
+            return None
+        return float(margin_of(np.array(error), np.array(self.groups)))
+
+
+def deviations_of(shares: Floats, value: Floats, without: Floats) -> tuple[Floats, Floats]:
+    """Return how a measure deviates without each group, (..., groups), and its bias, (...).
+
+    ``shares`` of the rows, and the measure ``without`` each group: (..., groups). A group of no
+    rows, or of all, says nothing.
+    """
+    is_part = (shares > 0) & (shares < 1)
+    deviations = np.where(is_part, (1 - shares) * (without - value[..., None]), 0.0)
+    bias: Floats = deviations.sum(axis=-1)
+    return deviations - shares * bias[..., None], bias
+
+
+def error_of(deviations: Floats, groups: Floats, noise: Floats | float = 0.0) -> Floats:
+    """Return the standard errors of measures, (...); NaN where there are too few groups."""
+    squares = (deviations**2).sum(axis=-1) * groups / _degrees(groups)
+    found: Floats = np.hypot(np.sqrt(squares), noise)
+    return found
+
+
+def margin_of(error: Floats, groups: Floats) -> Floats:
+    """Return half the widths of 95 % intervals, (...); NaN where there is no error."""
+    return error * student_quantile(_degrees(groups))
+
+
+def _degrees(groups: Floats) -> Floats:
+    return np.where(groups >= LEAST_GROUPS, groups - 1, np.nan)
 
 
 def equal_groups(rows_by_group: NDArray[np.int64]) -> float:
     """Return how many groups of equal size would say as much of an error. There are rows."""
-    each: list[int] = rows_by_group.tolist()
-    rows = sum(each)
-    return 1 / math.fsum((own / rows) ** 2 for own in each)
+    return float(as_equal_groups(rows_by_group / rows_by_group.sum()))
 
 
-def bias_of(value: float, plugin: float, replicates: Replicates) -> tuple[float, float]:
+def as_equal_groups(shares: Floats) -> Floats:
+    """Return the same of the groups' shares of the rows, (..., groups)."""
+    number: Floats = 1 / (shares**2).sum(axis=-1)
+    return number
+
+
+def bias_of(value: Floats, plugin: Floats, bias: Floats) -> tuple[Floats, Floats]:
     """Return how far the source may be below and above a value because of the value's bias.
 
     As far as the value is from the plug-in, on the other side; or BIASES times what the jackknife
-    says of the bias, if that is more: where rows of an instance are alike, the first is too little.
+    says of the ``bias``, if that is more: where rows of an instance are alike, the first is too
+    little.
     """
-    too_high = max(0.0, plugin - value, BIASES * replicates.bias)
-    too_low = max(0.0, value - plugin, -BIASES * replicates.bias)
+    too_high = np.maximum(0.0, np.maximum(plugin - value, BIASES * bias))
+    too_low = np.maximum(0.0, np.maximum(value - plugin, -BIASES * bias))
     return too_high, too_low
 
 
-def student_quantile(degrees: float) -> float:
+def limits_of_bias(value: float, plugin: float, replicates: Replicates) -> tuple[float, float]:
+    """Return the same of one measure."""
+    found = bias_of(np.array(value), np.array(plugin), np.array(replicates.bias))
+    return float(found[0]), float(found[1])
+
+
+def second_order_error(rows: Numbers, squares: Floats, distinct: Ints) -> Floats:
+    """Return the standard deviation, in bits, of the entropy of equally likely states: (...).
+
+    It is that of chi squared / (2 N), times the mean design effect: how much more often rows of a
+    group have the same state than if rows were independent. That is Pearson's statistic of states
+    and groups by its degrees of freedom (Rao and Scott, "The analysis of categorical data from
+    complex sample surveys", 1981): 1 if rows are independent, 0 for a single state.
+
+    ``rows`` and ``squares``, (..., groups), ``distinct``, (...): as in GroupSums.
+    """
+    whole, degrees = rows.sum(axis=-1), distinct - 1
+    freedom = ((rows > 0).sum(axis=-1) - 1) * degrees
+    pearson = (squares / np.maximum(rows, 1)).sum(axis=-1)
+    effect = np.maximum(0.0, whole * (pearson - 1) / np.maximum(freedom, 1))
+    error = effect * np.sqrt(2.0 * degrees) / (2 * whole * math.log(2))
+    return np.where(freedom > 0, error, 0.0)
+
+
+def student_quantile(degrees: Floats | float) -> Floats:
     """Return the 97.5 % quantile of Student's t distribution, for 5 degrees of freedom or more.
 
     Abramowitz and Stegun, "Handbook of mathematical functions" (1964), 26.7.5; exact to 0.001.
 
-    >>> round(student_quantile(31), 3)
+    >>> round(float(student_quantile(31)), 3)
     2.04
     """
-    z, v = _NORMAL, degrees
+    z = _NORMAL
     terms = (
         z,
         (z**3 + z) / 4,
@@ -104,17 +161,32 @@ def student_quantile(degrees: float) -> float:
         (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
         (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
     )
-    return math.fsum(term / v**power for power, term in enumerate(terms))
+    quantile: Floats = np.polyval(terms[::-1], 1 / np.asarray(degrees))
+    return quantile
+
+
+def one_by_one(measure: Measure) -> Changes:
+    """Return a function that has a measure of values of which one each is changed to another."""
+
+    def changes(values: Sequence[float], others: Sequence[float]) -> list[float]:
+        return [
+            measure([*values[:place], other, *values[place + 1 :]])
+            for place, other in enumerate(others)
+        ]
+
+    return changes
 
 
 def combined(
     parts: Sequence[Replicates],
     values: Sequence[float],
-    measure: Callable[[Sequence[float]], float],
+    measure: Measure,
+    changes: Changes | None = None,
 ) -> Replicates:
     """Return the replicates of a measure of several values, from those of the values.
 
-    All parts have the same groups of the same instances.
+    All parts have the same groups of the same instances. ``changes``: returns the measures of the
+    values of which one each is changed to another, where that takes less than one_by_one().
     """
     whole = measure(values)
     deviations = tuple(
@@ -122,10 +194,8 @@ def combined(
         for each in zip(*(part.deviations for part in parts), strict=True)
     )
     biased = [value + part.bias for value, part in zip(values, parts, strict=True)]
-    noise = (
-        measure([*values[:place], values[place] + part.noise, *values[place + 1 :]]) - whole
-        for place, part in enumerate(parts)
-    )
+    noisy = [value + part.noise for value, part in zip(values, parts, strict=True)]
+    noise = (changed - whole for changed in (changes or one_by_one(measure))(values, noisy))
     groups = min(part.groups for part in parts)
     return Replicates(deviations, groups, measure(biased) - whole, math.hypot(*noise))
 

@@ -23,3 +23,8 @@ __all__ = [
     "patterns_seen",
     "top_states",
 ]
+
+
+def __dir__() -> list[str]:
+    """For completion in editors and notebooks: without the modules inside."""
+    return __all__

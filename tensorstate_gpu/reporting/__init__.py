@@ -61,3 +61,8 @@ __all__ = [
     "training_to_arrow",
     "training_to_pandas",
 ]
+
+
+def __dir__() -> list[str]:
+    """For completion in editors and notebooks: without the modules inside."""
+    return __all__

@@ -9,11 +9,11 @@ from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu._states.stored_counts import StoredCounts
 from tensorstate_gpu._states.stored_groups import StoredGroups
 from tensorstate_gpu.information import Estimate
-from tensorstate_gpu.information.estimates import estimate_of_sums
+from tensorstate_gpu.information.estimates import estimate_of_sums, needs_tree
 from tensorstate_gpu.information.replicates import LEAST_GROUPS
 from tensorstate_gpu.reporting.layer_profile import Counts
 from tensorstate_gpu.reporting.layer_report import LayerReport
-from tensorstate_gpu.reporting.many_labels import reports_of
+from tensorstate_gpu.reporting.many_labels import are_trees_quick, reports_of
 from tensorstate_gpu.reporting.text import printable_name
 
 Label = int | str
@@ -26,9 +26,14 @@ _FEW = 8  # distinct states up to which labels may well be alike
 
 
 def measures_of(
-    together: Mapping[Label, Counts], by_label: Mapping[Label, ByGroup] | None = None
+    together: Mapping[Label, Counts],
+    by_label: Mapping[Label, ByGroup] | None = None,
+    *,
+    trees: bool = False,
 ) -> tuple[LayerReport, ...]:
     """Measure the histogram of each label; with its histograms by group, also estimate.
+
+    ``trees``: whether upper bounds may use dependence trees.
 
     What a label of few inputs has for measures depends on how often its states occurred in which
     groups, and not on which states: 100,000 labels of two inputs are of some ten kinds.
@@ -39,7 +44,7 @@ def measures_of(
         grouped = None if by_label is None else by_label[label]
         key = _key(counts, grouped)
         if key is None or key not in measured:
-            efficiency = None if grouped is None else _efficiency(grouped, len(together))
+            efficiency = None if grouped is None else _efficiency(grouped, trees)
             report = LayerReport.of(shown_label(label), counts, efficiency)
             if key is not None:
                 measured[key] = report
@@ -58,14 +63,20 @@ def measures_of_groups(
     if len(each) <= FEW_LABELS or len(in_memory) < len(each):
         together = {label: grouped.together() for label, grouped in by_label.items()}
         read(each, together.values(), on_read)
-        return measures_of(together, by_label)
+        return measures_of(together, by_label, trees=_may_use_trees(each))
 
-    def alone(grouped: GroupedCounts) -> LayerReport:
-        return LayerReport.of("", grouped.together(), _efficiency(grouped, len(each)))
+    def alone(grouped: GroupedCounts, tree: bool) -> LayerReport:
+        return LayerReport.of("", grouped.together(), _efficiency(grouped, tree))
 
     found = reports_of(in_memory, alone, trees=len(each) <= MOST_TREES)
     named = zip(by_label, found, strict=True)
     return tuple(dataclasses.replace(one, layer=shown_label(label)) for label, one in named)
+
+
+def _may_use_trees(labels: Sequence[ByGroup]) -> bool:
+    return len(labels) <= MOST_TREES and are_trees_quick(
+        label for label in labels if needs_tree(label.group_sums())
+    )
 
 
 def read(groups: Iterable[ByGroup], counts: Iterable[Counts], on_read: OnDone | None) -> None:
@@ -83,8 +94,8 @@ def shown_label(label: Label) -> str:
     return printable_name(str(label))
 
 
-def _efficiency(grouped: ByGroup, labels: int) -> Estimate:
-    if labels <= MOST_TREES:
+def _efficiency(grouped: ByGroup, tree: bool) -> Estimate:
+    if tree:
         return grouped.estimate("efficiency")
     return estimate_of_sums(grouped.group_sums(), None, "efficiency", grouped.neurons)
 

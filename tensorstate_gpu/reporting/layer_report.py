@@ -79,8 +79,8 @@ class LayerReport:
     that the second half of the rows has added. ``estimate`` is the efficiency that the layer would
     show of unlimited inputs, with its ``standard_error``; it is from ``lower`` to ``upper`` with 95
     % confidence. ``quality`` says whether this is an interval, which may be "good" or "rough", or
-    "bounds only"; see docs/statistics.md. All four are None, and the quality is at most "rough",
-    where counts are not kept by group.
+    "bounds only", which ``estimate`` may be outside of; see docs/statistics.md. All four are None,
+    and the quality is at most "rough", where counts are not kept by group.
     """
 
     __module__ = "tensorstate_gpu.reporting"
@@ -186,8 +186,12 @@ class LayerReport:
 
     @property
     def is_at_ceiling(self) -> bool:
-        """Whether the entropy says how many rows there were, not what the layer can do."""
-        return self.slope > 0.5 or self.shows_most_of_states
+        """Whether the entropy says how many rows there were, not what the layer can do.
+
+        Not if all states are equally frequent: no more of them would show a higher entropy.
+        """
+        has_room = self.efficiency < 1 - 1e-9
+        return has_room and (self.slope > 0.5 or self.shows_most_of_states)
 
     @property
     def shows_most_of_states(self) -> bool:
@@ -207,6 +211,7 @@ class LayerReport:
         return f"never fires{nan}"
 
     def cells(self) -> tuple[str, ...]:
+        """Return the row of the table, as texts."""
         return (
             printable_name(self.layer),
             "-"

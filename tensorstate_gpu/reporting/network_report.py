@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
 from typing import Any
 
 from tensorstate_gpu import information
@@ -76,6 +77,8 @@ def report(
     points = getattr(model, "efficiency_layers", None)
     if not points:
         advice = _ADVICE if points is None else ""
+        if isinstance(model, str | PathLike):
+            advice = ": ts.Store(path).report() reads a store"
         raise NoCapturePoints(f"{type(model).__name__} has no capture points to report{advice}")
     by_label, divergences = flag(by_label, "by_label"), flag(divergences, "divergences")
     include_out_of_step = flag(include_out_of_step, "include_out_of_step")

@@ -1,7 +1,7 @@
 """Report: the table of measures, per layer and for the network."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from tensorstate_gpu.reporting.text import (
     format_range,
     listed_names,
     printable_name,
+    shared_lines,
     text_list,
     text_table,
     with_noun,
@@ -202,18 +203,9 @@ class Report:
             lines.append(("accuracy", format_percent(self.accuracy)))
             aiq = self._marked(self.aiq, self.aiq_range)
             lines.append((f"aIQ (beta {self.beta:g})", aiq))
-        for layer in self.layers:
-            name = printable_name(layer.layer)
-            if reason := layer.why_constant():
-                lines.append((name, reason))
-            if layer.layer in self.out_of_step:
-                lines.append((name, self._why_out_of_step(layer)))
-            elif layer.passes != layer.model_passes:
-                failed = f", {layer.failed_passes:,} failed" if layer.failed_passes else ""
-                passes = f"{layer.passes:,} of {layer.model_passes:,} passes{failed}"
-                lines.append((name, passes))
-            if layer.other_names:
-                lines.append((name, f"also {', '.join(map(printable_name, layer.other_names))}"))
+        lines += shared_lines(
+            [(layer.layer, told) for layer in self.layers for told in self._about(layer)]
+        )
         if at_ceiling := [layer.layer for layer in self.layers if layer.is_at_ceiling]:
             names = listed_names(at_ceiling)
             lines.append(("at the ceiling", f"{names}: more states would show a higher entropy"))
@@ -223,11 +215,24 @@ class Report:
             lines.append(("nothing captured of", listed_names(self.missing)))
         return [*lines, *self.notes]
 
+    def _about(self, layer: LayerReport) -> Iterator[str]:
+        """Yield what is to be known of a layer besides its measures."""
+        if reason := layer.why_constant():
+            yield reason
+        if layer.layer in self.out_of_step:
+            yield self._why_out_of_step(layer)
+        elif layer.passes != layer.model_passes:
+            failed = f", {layer.failed_passes:,} failed" if layer.failed_passes else ""
+            yield f"{layer.passes:,} of {layer.model_passes:,} passes{failed}"
+        if layer.other_names:
+            yield f"also {', '.join(map(printable_name, layer.other_names))}"
+
     def _why_out_of_step(self, layer: LayerReport) -> str:
         others = {each.inputs for each in self.layers if each.layer not in self.out_of_step}
         told = ", ".join(f"{inputs:,}" for inputs in sorted(filter(None, others)))
         left_out = "" if self.includes_out_of_step else ", and is not in the network efficiency"
-        return f"out of step: it has seen {layer.inputs:,} inputs, others {told}{left_out}"
+        seen = with_noun(layer.inputs or 0, "input")
+        return f"out of step: it has seen {seen}, others {told}{left_out}"
 
     def _marked(self, value: float, limits: tuple[float, float] | None) -> str:
         """Return a measure of the network with what is known of it for unlimited inputs."""

@@ -1,5 +1,6 @@
 """Plain text: tables, numbers and names."""
 
+import math
 import unicodedata
 from collections.abc import Sequence
 
@@ -8,9 +9,12 @@ def text_table(rows: Sequence[tuple[str, ...]], width: int | None = None) -> str
     """Return a table whose first row is the headings; the first column is left-aligned.
 
     ``width``: of a terminal, in columns. A table that is wider becomes several, each of which
-    begins with the first column.
+    begins with the first column. If that would take more than half of the width, as paths of
+    layers do, long names have a line of their own, above the rest of their rows.
     """
     widths = [max(map(_columns, column)) for column in zip(*rows, strict=True)]
+    if width is not None and widths[0] > width // 2 and sum(widths) + 2 * len(widths[1:]) > width:
+        widths[0] = max(_columns(rows[0][0]), width // 4)
     return "\n\n".join(_part(rows, widths, places) for places in _places(widths, width))
 
 
@@ -28,11 +32,14 @@ def _places(widths: Sequence[int], most: int | None) -> list[list[int]]:
 
 def _part(rows: Sequence[tuple[str, ...]], widths: Sequence[int], places: Sequence[int]) -> str:
     first, *others = places
-    lines = [
-        [_left_aligned(row[first], widths[first])]
-        + [_right_aligned(row[place], widths[place]) for place in others]
-        for row in rows
-    ]
+    lines: list[list[str]] = []
+    for row in rows:
+        name = row[first]
+        if _columns(name) > widths[first]:
+            lines.append([name])
+            name = ""
+        cells = [_right_aligned(row[place], widths[place]) for place in others]
+        lines.append([_left_aligned(name, widths[first]), *cells])
     lines.insert(1, ["-" * widths[place] for place in places])
     return "\n".join("  ".join(line).rstrip() for line in lines)
 
@@ -80,8 +87,12 @@ def format_bytes(count: int | None) -> str:
 
 
 def format_percent(share: float) -> str:
-    """Return a fraction as a percentage."""
-    return f"{100 * share:.1f} %"
+    """Return a fraction as a percentage. Only 0 is shown as 0: a constant layer has it.
+
+    >>> format_percent(0.1234), format_percent(0.0000234), format_percent(0)
+    ('12.3 %', '0.002 %', '0.0 %')
+    """
+    return f"{_percent(share)} %"
 
 
 def format_range(low: float, high: float) -> str:
@@ -90,7 +101,24 @@ def format_range(low: float, high: float) -> str:
     >>> format_range(0.1, 0.123)
     '10.0 - 12.3 %'
     """
-    return f"{100 * low:.1f} - {100 * high:.1f} %"
+    return f"{_percent(low)} - {_percent(high)} %"
+
+
+def _percent(share: float) -> str:
+    percent = 100 * share
+    return f"{percent:.{decimals_of(percent, 1)}f}"
+
+
+def rounded_percent(share: float) -> float:
+    """Return a fraction as a percentage for a chart: with two decimals, or more as above."""
+    percent = 100 * share
+    return round(percent, decimals_of(percent, 2))
+
+
+def decimals_of(percent: float, least: int) -> int:
+    """Return with how many decimals, at least so many, a percentage above 0 is not shown as 0."""
+    is_small = 0 < percent < 0.5 / 10**least
+    return math.ceil(-math.log10(percent)) if is_small else least
 
 
 def format_number(value: int | None) -> str:
@@ -115,6 +143,30 @@ def listed_names(names: Sequence[str]) -> str:
 
 
 _MOST_NAMES = 12
+
+
+def shared_lines(lines: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return lines (name, text) with one for all names of a text that many names have.
+
+    Of a thousand layers that never fire, nobody reads a thousand lines.
+
+    >>> shared_lines([("a", "never fires"), ("b", "never fires")])
+    [('a', 'never fires'), ('b', 'never fires')]
+    >>> shared_lines([(f"a{i}", "never fires") for i in range(20)])[0][0]
+    '20 layers, each'
+    """
+    names: dict[str, list[str]] = {}
+    for name, text in lines:
+        names.setdefault(text, []).append(name)
+    shared = {text for text, having in names.items() if len(having) > _MOST_NAMES}
+    told: list[tuple[str, str]] = []
+    for name, text in lines:
+        if text not in shared:
+            told.append((printable_name(name), text))
+        elif name == names[text][0]:
+            having = names[text]
+            told.append((f"{len(having):,} layers, each", f"{text}: {listed_names(having)}"))
+    return told
 
 
 def one_line(text: str) -> str:

@@ -28,3 +28,8 @@ __all__ = [
     "open_counts",
     "open_stores",
 ]
+
+
+def __dir__() -> list[str]:
+    """For completion in editors and notebooks: without the modules inside."""
+    return __all__

@@ -9,6 +9,7 @@ from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu.errors import StoreClosed
 
 MAX_QUEUED_BYTES = 1 << 26  # of data that waits to be written: 16 chunks
+_LOOK_AGAIN_SECONDS = 1.0
 
 
 class SubmitJob(Protocol):
@@ -88,7 +89,7 @@ class BackgroundWriter:
         with self._mutex:
             self._raise_new_error()
             self._resume_after_failure()
-            self._changed.wait_for(lambda: self._stopped or self._bytes < MAX_QUEUED_BYTES)
+            self._wait_until(lambda: self._stopped or self._bytes < MAX_QUEUED_BYTES)
             if self._stopped:
                 self._raise_last_error()
 
@@ -103,11 +104,11 @@ class BackgroundWriter:
         with self._mutex:
             self._resume_after_failure()
             last, begun = self._submitted, [*self._running]
-            self._changed.wait_for(lambda: not any(job in self._running for job in begun))
+            self._wait_until(lambda: not any(job in self._running for job in begun))
             if not self._ended:
                 self._resume_after_failure()
-            self._changed.wait_for(lambda: self._is_done(last))
-            if any(job.number <= last for job in self._queue):
+            self._wait_until(lambda: self._is_done(last))
+            if any(job.number <= last for job in [*self._queue]):
                 self._raise_last_error()
 
     def has_failed_with(self, error: Exception) -> bool:
@@ -141,7 +142,16 @@ class BackgroundWriter:
                 )
             self.end()
             if not self.is_writer_thread():
-                self._changed.wait_for(lambda: not self._running)
+                self._wait_until(lambda: not self._running)
+
+    def _wait_until(self, condition: Callable[[], bool]) -> None:
+        """Wait with the mutex for what jobs bring about.
+
+        Not for a notification alone: a signal handler that waits, too, may receive it, after this
+        call has found that there is something to wait for.
+        """
+        while not self._changed.wait_for(condition, _LOOK_AGAIN_SECONDS):
+            pass
 
     def _resume_after_failure(self) -> None:
         if self._ended and self._stopped:

@@ -99,6 +99,9 @@ class Bucket:
     def ignores_case(self) -> bool:
         return False
 
+    def check_key(self, key: str) -> None:
+        """Nothing to check: any name is a key."""
+
     def has_content(self) -> bool:
         def has_any_key() -> bool:
             pieces = obstore.list(self._objects, chunk_size=2)

@@ -169,6 +169,8 @@ def merge_counts(
     TypeError, ValueError
         If a part is missing or given twice, for different numbers of neurons, or if ``to`` exists.
     """
+    if progress is not None and to is None:
+        raise TypeError("progress needs to=")
     counts = joined(_opened(paths))
     return counts if to is None else write_counts(to, counts, progress=progress)
 

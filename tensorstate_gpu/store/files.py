@@ -38,6 +38,9 @@ class Files(Protocol):
     def ignores_case(self) -> bool:
         """Return whether names that differ in capital letters only are those of one file."""
 
+    def check_key(self, key: str) -> None:
+        """Raise ValueError if no files can be below this key: the system refuses such a name."""
+
     def has_content(self) -> bool:
         """Return whether there are any files. Incomplete files of a killed writer do not count."""
 
@@ -93,6 +96,9 @@ class Memory:
 
     def ignores_case(self) -> bool:
         return False
+
+    def check_key(self, key: str) -> None:
+        """Nothing to check: any name is a key."""
 
     def has_content(self) -> bool:
         return bool(self._files)

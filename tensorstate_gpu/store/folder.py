@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import time
 from collections.abc import Sequence
 from io import FileIO
 from pathlib import Path
@@ -11,6 +12,7 @@ from tensorstate_gpu._process.new_files import note_unwritten, show_target_in
 from tensorstate_gpu.errors import StoreInUse
 from tensorstate_gpu.store.documents import KEY
 from tensorstate_gpu.store.folder_lock import FolderLock, taken_over
+from tensorstate_gpu.store.keys import why_not_on_windows
 
 try:
     import fcntl
@@ -24,6 +26,10 @@ PARTIAL_SUFFIX = ".tensorstate-partial"
 # More with fsync, because the disk merges concurrent fsyncs.
 WRITER_THREADS, DURABLE_WRITER_THREADS = 2, 4
 Buffer = bytes | memoryview
+
+_IS_WINDOWS = os.name == "nt"
+# Windows replaces no file that another program has open. Ours read a record within milliseconds.
+_WAITS = (0.01, 0.03, 0.1, 0.3, 1.0)
 
 
 def _write_all(file: FileIO, part: Buffer) -> None:
@@ -53,6 +59,11 @@ class FileSystemCalls:
             os.close(descriptor)
 
     def replace(self, source: Path, target: Path) -> None:
+        for seconds in _WAITS if _IS_WINDOWS else ():
+            with contextlib.suppress(PermissionError):  # a program reads the old file just now
+                os.replace(source, target)
+                return
+            time.sleep(seconds)
         os.replace(source, target)
 
     def mkdir(self, path: Path) -> None:
@@ -188,6 +199,13 @@ class Folder:
         So it is on Windows, and on most disks of macOS. Known once there is a record.
         """
         return (self.path / KEY.upper()).exists()
+
+    def check_key(self, key: str) -> None:
+        if _IS_WINDOWS and (reason := why_not_on_windows(key)) is not None:
+            raise ValueError(
+                f"{self}: Windows cannot have a folder {key!r}: {reason}; exclude= the layer, "
+                "rename it, or capture into an object store"
+            )
 
     def has_content(self) -> bool:
         """Return whether the path is a file, or a folder that contains a complete file."""

@@ -26,6 +26,26 @@ def state_key(name: str) -> str:
     return escaped
 
 
+def why_not_on_windows(key: str) -> str | None:
+    """Return why Windows cannot have a folder of this name; None if it can.
+
+    >>> why_not_on_windows("aux.0_post_states")
+    "'aux' is a device there"
+    """
+    # https://learn.microsoft.com/en-us/windows/win32/fileio/naming-a-file
+    device = key.partition(".")[0].rstrip()
+    if device.upper() in _DEVICES:
+        return f"{device!r} is a device there"
+    if key[-1] in ". ":
+        return "names do not end with dots or spaces there"
+    return None
+
+
+_DEVICES = {"CON", "PRN", "AUX", "NUL"} | {
+    f"{port}{n}" for port in ("COM", "LPT") for n in range(10)
+}
+
+
 def file_name(name: str, suffix: str) -> str:
     """Return the name of a file about a layer: its key and a suffix.
 

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
+from tensorstate_gpu._arguments import choice, is_iterable
 from tensorstate_gpu.errors import NoStore, UnfinishedStore
 from tensorstate_gpu.store.joinable import check_joinable
-from tensorstate_gpu.store.options import check_choice
 from tensorstate_gpu.store.store import Store
 from tensorstate_gpu.store.store_patterns import matching_paths
 from tensorstate_gpu.store.stores import Stores, listed
@@ -59,7 +59,7 @@ def open_stores(stores: object, *, unfinished: Unfinished = "refuse") -> Stores:
     >>> every["layer"].counts()
     array([1, 3])
     """
-    check_choice("unfinished", unfinished, ("refuse", "accept"))
+    choice(unfinished, "unfinished", ("refuse", "accept"))
     places = [place for given in _each(stores) for place in matching_paths(given)]
     if not places:
         raise NoStore("no stores were given")
@@ -79,7 +79,7 @@ def open_stores(stores: object, *, unfinished: Unfinished = "refuse") -> Stores:
 def _each(stores: object) -> Iterable[object]:
     if isinstance(stores, Stores):
         return stores.parts
-    if isinstance(stores, (str, os.PathLike, Store)) or not isinstance(stores, Iterable):
+    if isinstance(stores, (str, os.PathLike, Store)) or not is_iterable(stores):
         return [stores]
     return [part for given in stores for part in _each(given)]
 

@@ -10,12 +10,6 @@ from tensorstate_gpu._layers.chunked_buffer import chunk_size
 from tensorstate_gpu._process.progress import ProgressCallback
 
 
-def check_choice(argument: str, value: Any, accepted: tuple[str, ...]) -> None:
-    """Raise ValueError if the value is not one of the accepted strings."""
-    if not isinstance(value, str) or value not in accepted:
-        raise ValueError(f"{argument} must be one of {accepted}, got {value!r}")
-
-
 @dataclasses.dataclass(frozen=True, slots=True)
 class WriterOptions:
     """How a store is written. Raises TypeError or ValueError for invalid options.

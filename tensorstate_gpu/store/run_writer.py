@@ -75,6 +75,8 @@ class RunWriter:
         self._order = dict.fromkeys(record.layers)  # of all names that ever were among these
         self._removals: Counter[str] = Counter()  # of layers, by name: those that are not done yet
         self._sources: weakref.WeakSet[BatchSource] = weakref.WeakSet()
+        # Jobs ask for it, too. A signal handler that commits waits for them, so none may run in a
+        # thread that holds it: these defer signals.
         self._lock = ForkSafeLock()
         self._rejects_batches = False
         self._passes_ended = False
@@ -97,14 +99,26 @@ class RunWriter:
 
     def claim(self, name: str, source: BatchSource) -> None:
         """List a layer in the next commit, even if it has no rows yet."""
-        with self._lock:
+        with deferred_interrupts(), self._lock:
             self._names[name] = self._order[name] = None
             self._sources.add(source)
 
+    def release(self, name: str) -> None:
+        """List a layer no more, of which nothing was captured. Its files, if any, are deleted."""
+        with deferred_interrupts(), self._lock:
+            if name not in self._layers:
+                self._forget(name)
+                self._order.pop(name, None)
+            elif self.life.is_open():  # a pass that broke may have written files
+                self.remove([name])
+
     def check_folder_of(self, name: str) -> None:
         """Raise ValueError if a layer would share its folder with one of another name."""
-        other = self._without_case.setdefault(name.casefold(), name)
-        if other != name and other in self._names and self.files.ignores_case():
+        alike = name.casefold()
+        other = self._without_case.get(alike)
+        if other not in self._names:  # it was released, or never taken
+            other = self._without_case[alike] = name
+        if other != name and self.files.ignores_case():
             raise ValueError(
                 f"the file system of {self.files} does not tell capital letters from small ones: "
                 f"{name!r} would share a folder with {other!r}; capture one of them into another "
@@ -121,7 +135,7 @@ class RunWriter:
         facts: Callable[[], LayerFacts],
     ) -> Writer:
         """Return the writer of a layer, of this kind. ``committed``: what already is of it."""
-        with self._lock:
+        with deferred_interrupts(), self._lock:
             layer = kind(self, name, neurons, capture, committed, facts)
             self._background.start()
             self._names[name] = self._order[name] = None
@@ -155,7 +169,7 @@ class RunWriter:
 
     def committed(self, name: str) -> LayerRecord | None:
         """Return what is committed of a layer, and is not about to be deleted."""
-        with self._lock:
+        with deferred_interrupts(), self._lock:
             return None if self._removals[name] else self.record.layers.get(name)
 
     def remove(self, names: Iterable[str]) -> Callable[[], None]:
@@ -168,7 +182,7 @@ class RunWriter:
         if self.life.is_deleted:
             return _no_wait
         self.life.check_open()
-        with self._lock:
+        with deferred_interrupts(), self._lock:
             written = [name for name in names if self._forget(name)]
             if written:
                 self._removals.update(written)
@@ -200,7 +214,7 @@ class RunWriter:
             self.commit(wait=False)
 
     def _mark_pass_end(self) -> None:
-        with self._lock:
+        with deferred_interrupts(), self._lock:
             self._passes_ended = bool(self._layers)
             for layer in self._layers.values():
                 layer.mark_pass_end()
@@ -218,13 +232,13 @@ class RunWriter:
             return False
         if not is_broken(self._progress(), [source.in_pass() for source in sources]):
             return False
-        with self._lock:
+        with deferred_interrupts(), self._lock:
             self._rejects_batches = (
                 True  # rewinding must not race with other threads that add batches
             )
         try:
             self._background.wait()
-            with self._lock:
+            with deferred_interrupts(), self._lock:
                 for layer in self._layers.values():
                     layer.rewind_pass()
         finally:
@@ -284,7 +298,7 @@ class RunWriter:
 
     def read(self, column: Column) -> Iterator[NDArray[Any]]:
         """Return an iterator over the values that a column has now."""
-        with self._lock:
+        with deferred_interrupts(), self._lock:
             snapshot = column.snapshot()
         if self.life.is_own_process:
             self._background.wait()

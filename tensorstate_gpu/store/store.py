@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
+from tensorstate_gpu._arguments import choice, listed
 from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu.reporting.layer_names import find_name
 from tensorstate_gpu.reporting.text import with_noun
@@ -15,7 +16,7 @@ from tensorstate_gpu.store.commit_record import Record
 from tensorstate_gpu.store.files import files_at
 from tensorstate_gpu.store.info import describe
 from tensorstate_gpu.store.opened_record import claim_and_read_record, read_record
-from tensorstate_gpu.store.options import WriterOptions, check_choice
+from tensorstate_gpu.store.options import WriterOptions
 from tensorstate_gpu.store.run_writer import RunWriter
 from tensorstate_gpu.store.stored_layer import StoredLayer
 from tensorstate_gpu.store.stored_run import StoredRun
@@ -99,8 +100,8 @@ class Store(StoredRun[StoredLayer]):
         chunk_bytes: int | None = None,
         progress: ProgressCallback | None = None,
     ) -> None:
-        check_choice("mode", mode, MODES)
-        check_choice("durability", durability, DURABILITIES)
+        choice(mode, "mode", MODES)
+        choice(durability, "durability", DURABILITIES)
         options = WriterOptions(compressor, commit_rows, commit_seconds, chunk_bytes, progress)
         self._files = files_at(path, durable=durability == "power")
         self._session: WritingSession | None = None
@@ -206,18 +207,19 @@ class Store(StoredRun[StoredLayer]):
     def to_zip(
         self,
         path: Any,
-        layers: Iterable[str] | None = None,
+        layers: str | Iterable[str] | None = None,
         *,
         progress: ProgressCallback | None = None,
     ) -> None:
-        """Write layers (all by default) to a new zip file that zarr.storage.ZipStore reads.
+        """Write layers (names; by default all) to a new zip file that zarr.storage.ZipStore reads.
 
         ``progress`` is called as in verify(). Raises KeyError for an unknown layer, and ValueError
         if the path exists or committed data is damaged. No file is left after an error.
         """
         record = self.record
         if layers is not None:
-            record = select_layers(record, [self[name].name for name in layers])
+            names = [layers] if isinstance(layers, str) else listed(layers, "layers", "names")
+            record = select_layers(record, [self[name].name for name in names])
         write_zip(self._files, record, path, progress)
 
     # ---- writing -------------------------------------------------------------------------------

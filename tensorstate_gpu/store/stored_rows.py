@@ -131,10 +131,12 @@ class StoredRows(LayerStates):
 
     @property
     def dtype(self) -> np.dtype[np.uint8]:
+        """That of packed states: uint8."""
         return np.dtype(np.uint8)
 
     @property
     def ndim(self) -> int:
+        """2: states and bytes."""
         return 2
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:

@@ -9,6 +9,7 @@ from tensorstate_gpu.store.commit_record import LayerRecord, Record
 from tensorstate_gpu.store.counts_writer import CountsWriter
 from tensorstate_gpu.store.documents import KEY
 from tensorstate_gpu.store.files import Files
+from tensorstate_gpu.store.keys import state_key
 from tensorstate_gpu.store.layer_writer import LayerWriter
 from tensorstate_gpu.store.opened_record import check_same_capture, check_same_keep
 from tensorstate_gpu.store.run_writer import BatchSource, RunWriter
@@ -51,7 +52,10 @@ class WritingSession:
         self.writer.life.check_open()
         with self._lock:
             if name in self._claimed:
-                raise ValueError(f"{self._files} already has states of {name!r}")
+                raise ValueError(
+                    f"{self._files} already has states of {name!r}, of another capture point of "
+                    "this program; once it is closed, Store(path, mode='a') goes on with them"
+                )
             known = self._opened_record.layers
             if known and name not in known and not may_be_new:
                 raise ValueError(f"{self._files} holds the layers {list(known)}, and not {name!r}")
@@ -59,6 +63,7 @@ class WritingSession:
             if committed is not None:
                 check_same_capture(f"{self._files}: {name}", capture, committed.capture)
                 check_same_keep(f"{self._files}: {name}", keep, groups, committed)
+            self._files.check_key(state_key(name))
             self.writer.check_folder_of(name)
             self._claimed.add(name)
             self._unfinished.add(name)
@@ -115,6 +120,8 @@ class WritingSession:
     def release_name(self, name: str) -> None:
         """Release a name without captured states. Deletes an unused store made from a path."""
         self._forget([name])
+        if not self.holds(name):
+            self.writer.release(name)
         if not self._claimed and not self._opened_record.layers and self.created_from_path:
             self.writer.life.abandon()
             self._files.delete(KEY)

@@ -6,10 +6,11 @@ from typing import Any, Unpack
 
 from tensorstate_gpu._arguments import integer
 from tensorstate_gpu._arrays.frameworks import ranks_of
+from tensorstate_gpu._capturing.choosing import as_patterns
 from tensorstate_gpu._capturing.sampling import EVAL, TRAIN
 from tensorstate_gpu._states.rank_exchange import in_step
 from tensorstate_gpu.training.monitor import StateMonitor
-from tensorstate_gpu.training.monitor_options import MonitorKeywords
+from tensorstate_gpu.training.monitor_options import MonitorKeywords, check_without_model
 from tensorstate_gpu.training.saved_state import together
 
 
@@ -24,6 +25,8 @@ class MonitorOfTrainer:
         self, attach_to: object, exclude: object, **options: Unpack[MonitorKeywords]
     ) -> None:
         self.monitor: StateMonitor | None = None
+        attach_to, exclude = as_patterns(attach_to), as_patterns(exclude)  # read for each monitor
+        check_without_model(attach_to, exclude, options)
         self._attach_to, self._exclude, self._options = attach_to, exclude, options
         self._model: object = None
         self._epoch = -1

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from tensorstate_gpu._arguments import integer, positive_integer
+from tensorstate_gpu._arguments import integer
 from tensorstate_gpu._arrays.firing_function import FiringFunction
 from tensorstate_gpu._arrays.frameworks import bridge_of
 from tensorstate_gpu._capturing.attachment import Method, plan_attachment
@@ -15,7 +15,8 @@ from tensorstate_gpu._capturing.sampling import EVAL, TRAIN
 from tensorstate_gpu.errors import SinkFailedWarning
 from tensorstate_gpu.reporting.text import with_noun
 from tensorstate_gpu.training.loggers import check_sink, hand_to
-from tensorstate_gpu.training.phase_counts import PhaseCounts
+from tensorstate_gpu.training.monitor_options import checked_sampling
+from tensorstate_gpu.training.phase_counts import PhaseCounts, checked_phase
 from tensorstate_gpu.training.saved_state import (
     FORMAT,
     how_many,
@@ -92,13 +93,15 @@ class StateMonitor(PhaseCounts):
         firing: FiringFunction | None = None,
         neuron_axis: NeuronAxis | None = None,
     ) -> None:
-        sampler = StepSampler(
-            positive_integer(every_n_steps, "every_n_steps"),
-            _positive_or_none(states_per_step, "states_per_step"),
-            _positive_or_none(window, "window"),
-            _checked_phases(phases),
-            groups,
+        sampling = checked_sampling(
+            {
+                "every_n_steps": every_n_steps,
+                "states_per_step": states_per_step,
+                "window": window,
+                "phases": phases,
+            }
         )
+        sampler = StepSampler(**sampling, groups=groups)
         bridge: Bridge = bridge_of(model)
         attachment = plan_attachment(
             model,
@@ -121,7 +124,7 @@ class StateMonitor(PhaseCounts):
         attachment.tell(self._switch.points)
         self._sampler.in_training = self._switch.in_training
         self._removed = False
-        self._warnings = StepWarnings(sampler, switch, attachment.point_names, phases)
+        self._warnings = StepWarnings(sampler, switch, attachment.point_names, sampling["phases"])
         self._follow()
 
     # ---- when ----------------------------------------------------------------------------------
@@ -170,9 +173,7 @@ class StateMonitor(PhaseCounts):
 
         Each is captured, unless the phase is "train", of which steps are sampled.
         """
-        if not isinstance(phase, str) or not phase:
-            raise TypeError(f"phase must be a non-empty str, got {phase!r}")
-        with self._followed(self._sampler.during(phase)):
+        with self._followed(self._sampler.during(checked_phase(phase))):
             yield
 
     @contextmanager
@@ -190,7 +191,12 @@ class StateMonitor(PhaseCounts):
             self._switch.turn(self._sampler.wants_now())
 
     def reset(self, phase: str | None = None) -> None:
-        """Delete the counts of a phase, or of all."""
+        """Delete the counts of a phase, or of all.
+
+        Issues an UnmatchedNameWarning for a name that no phase has had so far.
+        """
+        if phase is not None:
+            self._warn_of_unknown(phase)
         self._switch.drain()
         self._switch.forget_lost(phase)
         self._sampler.reset(phase)
@@ -261,15 +267,3 @@ class StateMonitor(PhaseCounts):
     def __repr__(self) -> str:
         layers = with_noun(len(self._layers), "layer")
         return f"StateMonitor({layers}, {with_noun(self.global_step, 'step')})"
-
-
-def _positive_or_none(value: object, argument: str) -> int | None:
-    return None if value is None else positive_integer(value, argument)
-
-
-def _checked_phases(phases: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(phases, str) or not set(phases) <= {TRAIN, EVAL}:
-        raise ValueError(
-            f'phases must be of "train" and "eval", got {phases!r}; others are those of during()'
-        )
-    return tuple(phases)

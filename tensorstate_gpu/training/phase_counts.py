@@ -9,7 +9,7 @@ from tensorstate_gpu._capturing.window import CountsWindow
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.rank_exchange import agreed
 from tensorstate_gpu._states.state_counts import StateCounts
-from tensorstate_gpu.errors import NothingCaptured
+from tensorstate_gpu.errors import NothingCaptured, UnmatchedNameWarning, warn_user
 from tensorstate_gpu.reporting import Report
 from tensorstate_gpu.reporting.layer_names import find_name
 from tensorstate_gpu.reporting.layer_profile import LayerProfile
@@ -26,6 +26,7 @@ class PhaseCounts:
     def __init__(self, sampler: StepSampler, switch: Switch, layers: Collection[str]) -> None:
         """``switch``: of the capture points at the model. ``layers``: their names."""
         self._sampler, self._switch, self._layers = sampler, switch, layers
+        self._warned_of: set[str] = set()
 
     def counts(self, name: str, phase: str = TRAIN) -> StateCounts:
         """Return how often each state of a layer occurred in a phase.
@@ -62,6 +63,7 @@ class PhaseCounts:
         was captured.
         """
         checked_accuracy(accuracy, beta)
+        checked_phase(phase)
         self._read_stages()
         windows = self._sampler.windows.get(phase, {})
         full = {name: window for name, window in windows.items() if window.neurons}
@@ -89,17 +91,38 @@ class PhaseCounts:
         return sorted({phase for each in everywhere for phase in each})
 
     def phase_scalars(self, phase: str, prefix: str = "", process_group: object = None) -> Scalars:
-        """Return the measures of one phase, with another beginning of their names."""
+        """Return the measures of one phase, with another beginning of their names.
+
+        There are none if no pass of the phase was captured. Issues an UnmatchedNameWarning if no
+        phase has had its name so far.
+        """
+        checked_phase(phase)
 
         def windows() -> Mapping[str, CountsWindow]:
             self._read_stages()
             return self._sampler.windows.get(phase, {})
 
         if process_group is not None:
-            merged = counts_over_ranks(windows, self._layers, process_group)
-            return phase_scalars(prefix, merged)
-        counts = {name: window.counts() for name, window in windows().items()}
-        return phase_scalars(prefix, {name: part for name, part in counts.items() if part.total})
+            found = phase_scalars(prefix, counts_over_ranks(windows, self._layers, process_group))
+        else:
+            counts = {name: window.counts() for name, window in windows().items()}
+            found = phase_scalars(
+                prefix, {name: part for name, part in counts.items() if part.total}
+            )
+        if not found:
+            self._warn_of_unknown(phase)
+        return found
+
+    def _warn_of_unknown(self, phase: str) -> None:
+        """Warn, once for each, of a name that no phase has had: it may be misspelt.
+
+        It is no error: a training goes on, and a phase may have no name before its first during().
+        """
+        known = {*self._sampler.phases_begun, *self._sampler.windows}
+        if checked_phase(phase) not in known and phase not in self._warned_of:
+            self._warned_of.add(phase)
+            so_far = ", ".join(map(repr, sorted(known)))
+            warn_user(f"no phase {phase!r} so far; there are {so_far}", UnmatchedNameWarning)
 
     def _read_stages(self) -> None:
         """Count what waits in stages. Raises RowsLost if some rows have found no room there."""
@@ -107,6 +130,7 @@ class PhaseCounts:
         self._switch.check_complete()
 
     def _window_of(self, name: str, phase: str) -> CountsWindow:
+        checked_phase(phase)
         self._read_stages()
         others = {point.name: point.other_names for point in self._switch.points}
         # Of later calls, a checkpoint may have counts before they are made again.
@@ -122,6 +146,13 @@ class PhaseCounts:
         return NothingCaptured(
             f"{what}: nothing captured in the phase {phase!r}; phases so far: {phases}"
         )
+
+
+def checked_phase(phase: object) -> str:
+    """Return the name of a phase. Raises TypeError unless it is a text of at least one letter."""
+    if not isinstance(phase, str) or not phase:
+        raise TypeError(f"phase must be a non-empty str, got {phase!r}")
+    return phase
 
 
 def _measured(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
 from tensorstate_gpu._arrays.array_types import NativeArray
-from tensorstate_gpu._capturing.sampling import EVAL, TRAIN
+from tensorstate_gpu._capturing.sampling import EVAL, TEST, TRAIN
 from tensorstate_gpu._capturing.window import CountsWindow
 from tensorstate_gpu._layers.batches import Batches, totals
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
@@ -19,7 +19,8 @@ class StepSampler:
     is a step, and is captured.
 
     ``in_training``: whether the model is in training mode. ``windows``: by phase, then by the name
-    of the layer's states.
+    of the layer's states. ``phases_begun``: those that there may be counts of: of a trainer, or of
+    during().
     """
 
     def __init__(
@@ -34,11 +35,13 @@ class StepSampler:
         self.in_training: Callable[[], bool] = lambda: True
         self.windows: dict[str, dict[str, CountsWindow]] = {}
         self.passes_seen = False  # since the step began
+        self.phases_begun = {TRAIN, EVAL, TEST}
         self.previous_step = -1  # the number before, which need not be smaller by one
         self._every, self._most = every_n_steps, states_per_step
         self._phases, self._window, self._groups = phases, window, groups
-        self._pauses = 0
-        self._forced: list[str] = []
+        # Blocks of paused(), and of during() with their phases. As objects, they can end twice.
+        self._pauses = set[object]()
+        self._forced: dict[object, str] = {}
         self._taken: Counter[str] = Counter()  # states of each layer in this step
         self._lock = ForkSafeLock()
 
@@ -48,7 +51,7 @@ class StepSampler:
     def phase(self) -> str:
         """The phase of a pass that runs now."""
         if self._forced:
-            return self._forced[-1]
+            return [*self._forced.values()][-1]
         return TRAIN if self.in_training() else EVAL
 
     def wants_now(self) -> bool:
@@ -77,24 +80,39 @@ class StepSampler:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        # The lock also ends a graph of torch.compile, which would else do this after the graph.
-        with self._lock:
-            self._pauses += 1
+        block = object()
         try:
+            # The lock also ends a graph of torch.compile, which would else do this after the graph.
+            with self._lock:
+                self._pauses.add(block)
             yield
         finally:
-            with deferred_interrupts(), self._lock:
-                self._pauses -= 1
+            try:
+                self._end(block)
+            except BaseException:  # Ctrl-C, before that was deferred
+                self._end(block)
+                raise
 
     @contextmanager
     def during(self, phase: str) -> Iterator[None]:
-        with self._lock:
-            self._forced.append(phase)
+        block = object()
         try:
+            with self._lock:
+                self._forced[block] = phase
+                self.phases_begun.add(phase)
             yield
         finally:
-            with deferred_interrupts(), self._lock:
-                self._forced.pop()
+            try:
+                self._end(block)
+            except BaseException:
+                self._end(block)
+                raise
+
+    def _end(self, block: object) -> None:
+        """End a block of paused() or during(), if it has not ended."""
+        with deferred_interrupts(), self._lock:
+            self._pauses.discard(block)
+            self._forced.pop(block, None)
 
     def room(self, name: str) -> int | None:
         """Return how many more states of a layer are asked for; None for all."""

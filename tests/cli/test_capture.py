@@ -52,7 +52,7 @@ def test_inputs(inputs, did):
     )
     assert (code, errors) == (0, "")
     first, *table = out.splitlines()
-    assert first == "capturing 2 layers of Sequential, which is not trained"
+    assert first == "capturing 2 layers of Sequential; its weights stay as they are"
     page = ["", "The page with charts: run.html"]
     assert table == ["", *str(ts.Store("run.zarr").report()).splitlines(), *page]
     np.testing.assert_array_equal(stored()[:], expected())
@@ -77,6 +77,21 @@ def test_a_module_that_ends_the_program_is_no_success(where, did, users_folder):
     assert "ends the program by sys.exit(" in told
     if where == "batches":
         assert ts.Store("run.zarr")[0].state_count == 9
+
+
+@pytest.mark.parametrize("parse", ["parse_args()", "parse_known_args()[0]"])
+def test_a_script_does_not_read_the_arguments_of_the_command(parse, did, users_folder, monkeypatch):
+    (users_folder / "ending.py").write_text(
+        "import argparse\nfrom mine import *\nparser = argparse.ArgumentParser()\n"
+        "parser.add_argument('--limit', type=int, default=7)\n"
+        f"options = parser.parse_args()\ndef few(): return tensor[:parser.{parse}.limit]\n"
+    )
+    names = ("capture", "ending:model", "--inputs", "ending:few", "--limit", "3")
+    monkeypatch.setattr(sys, "argv", given := ["tensorstate", *names])
+    code, _, errors = did(*names, "--store", "run.zarr")
+    assert (code, errors) == (0, "")
+    assert stored().instance_count == 3
+    assert sys.argv is given
 
 
 @pytest.mark.parametrize("when", ["import", "batches"])
@@ -184,7 +199,7 @@ def test_going_on(first, did):
     assert stored().instance_count == first
     code, out, _ = did(*command)
     assert code == 0
-    after = f", which is not trained, after the {first} inputs in run.zarr\n"
+    after = f", after the {first} inputs in run.zarr; its weights stay as they are\n"
     assert out.startswith(f"capturing 2 layers of Sequential{after}")
     np.testing.assert_array_equal(stored()[:], expected())
     assert {label: each.total for label, each in stored().counts_by().items()} == {

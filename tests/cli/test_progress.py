@@ -47,11 +47,13 @@ def test_tables_are_folded_to_the_width_of_a_terminal(command, run, monkeypatch,
     assert rows(56) == rows(400)
 
 
-def test_the_longest_name_takes_its_place_and_one_column_stands_beside_it():
+def test_a_long_name_has_a_line_of_its_own_and_one_column_always_stands_beside_names():
     rows = [("layer", "neurons", "states"), (30 * "x", "8", "1,000")]
-    first, second = text.text_table(rows, 20).split("\n\n")
-    assert [line.split()[1:] for line in first.splitlines()] == [["neurons"], ["-------"], ["8"]]
-    assert [line.split()[1:] for line in second.splitlines()] == [["states"], ["------"], ["1,000"]]
+    first, second = text.text_table(rows, 9).split("\n\n")
+    assert first.splitlines() == ["layer  neurons", "-----  -------", 30 * "x", 13 * " " + "8"]
+    assert second.splitlines() == ["layer  states", "-----  ------", 30 * "x", 8 * " " + "1,000"]
+    whole = text.text_table(rows, 22)
+    assert whole.splitlines()[2:] == [30 * "x", 13 * " " + "8   1,000"]
 
 
 @pytest.mark.parametrize("terminal", [True, False])

@@ -19,7 +19,9 @@ from tensorstate_gpu.information import (
     mutual_information,
     network_efficiency,
 )
+from tensorstate_gpu.information.efficiencies import network_efficiencies_with
 from tests.information.test_estimates import SHARES, drawn
+from tests.support.python_calls import calls_of
 
 
 def test_efficiency():
@@ -70,6 +72,37 @@ def test_what_a_network_has_of_its_layers():
         assert network.design_effect == max(effects) > min(effects)
     singles = estimate(np.eye(100, dtype=np.int64), "efficiency", neurons=64)
     assert estimate_network_efficiency([singles, singles]).how == ("no coincidences", "neurons")
+
+
+@pytest.mark.parametrize("values", [(0.5, 0.25, 1e-300), (0.5, 0.0, 0.25), (0.0, 0.0, 0.5), (0.3,)])
+def test_one_layer_each_is_changed(values):
+    others = [0.0, 0.75, 0.5][: len(values)]
+    expected = [
+        network_efficiency([*values[:place], other, *values[place + 1 :]])
+        for place, other in enumerate(others)
+    ]
+    assert network_efficiencies_with(values, others) == pytest.approx(expected, rel=1e-12, abs=0)
+    assert network_efficiencies_with(values, values) == [network_efficiency(values)] * len(values)
+
+
+def test_what_is_below_nothing_counts_as_nothing():
+    """A difference of efficiencies, which may be negative."""
+    good = estimate(drawn(), "efficiency", neurons=3)
+    worse = estimate(np.full((32, 1), 100), "efficiency", neurons=3)
+    below = estimate_difference(worse, good)
+    network = estimate_network_efficiency([below, good])
+    assert below.value < 0
+    assert (network.value, network.standard_error) == (0, 0)
+
+
+def test_more_layers_take_no_more_work_each():
+    """2,000 of them took 5 seconds."""
+    layer = estimate(drawn(), "efficiency", neurons=3)
+
+    def calls(layers):
+        return len(calls_of(lambda: estimate_network_efficiency([layer] * layers)))
+
+    assert calls(400) < 4.5 * calls(100)
 
 
 def test_a_layer_that_does_nothing():

@@ -7,7 +7,12 @@ import pytest
 
 import tensorstate_gpu as ts
 from tensorstate_gpu.information import bounds, mutual_information
-from tensorstate_gpu.information.dependence_trees import code_lengths, tree_of, with_constant
+from tensorstate_gpu.information.dependence_trees import (
+    code_lengths,
+    code_lengths_together,
+    tree_of,
+    with_constant,
+)
 from tests.support.points import point_of_bits
 
 FLIPS = 0.05
@@ -115,3 +120,23 @@ def test_a_tree_takes_no_long_time(monkeypatch):
 def test_the_constant_neuron_always_fires():
     both = pairs(np.array([[1, 0], [1, 1], [0, 0]]))
     np.testing.assert_array_equal(both, [[3, 2, 1], [2, 2, 1], [1, 1, 1]])
+
+
+def test_trees_of_samples_together_are_those_of_each():
+    samples = [[chain(8 * (g % 5), 6, 100 * one + g) for g in range(9)] for one in range(7)]
+    both = np.array([[pairs(bits) for bits in groups] for groups in samples])
+    together = code_lengths_together(both)
+    for lengths, groups in zip(together, samples, strict=True):
+        alone = code_lengths(9, lambda g, groups=groups: pairs(groups[g]))
+        np.testing.assert_allclose(lengths, alone, rtol=1e-13)
+
+
+@pytest.mark.parametrize("neurons", [1, 9, 30])
+def test_trees_of_few_states_are_those_of_many(neurons, monkeypatch):
+    """Repeated states, and groups without any: in one array of all pairs, or group by group."""
+    bits = np.minimum(chain(200, neurons, 1), 1 - chain(200, neurons, 2))
+    grouped = point_of_bits("layer", bits[np.arange(100) % 60]).grouped(90)
+    few = grouped.code_lengths()
+    assert (few == 0).any()
+    monkeypatch.setattr("tensorstate_gpu._states.histogram_pairs.MOST_CELLS", 0)
+    np.testing.assert_allclose(grouped.code_lengths(), few, rtol=1e-12)

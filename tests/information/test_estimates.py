@@ -265,7 +265,7 @@ def test_invalid_groups(groups, error, words):
 
 def test_invalid_arguments():
     groups = drawn()
-    with pytest.raises(ValueError, match="measure must be one of entropy, efficiency"):
+    with pytest.raises(ValueError, match=r"measure must be one of \('entropy', 'efficiency'\)"):
         estimate(groups, "aIQ")
     with pytest.raises(ValueError, match="the efficiency needs neurons"):
         estimate(groups, "efficiency")

@@ -122,30 +122,33 @@ def test_units_of_one_group_say_nothing_of_coverage():
     json.dumps(found.as_dict(), allow_nan=False)
 
 
-@pytest.mark.parametrize("instances", [100, 150])
-def test_samples_that_lack_rare_pairs_by_chance(instances):
-    """A state tells its label of eight, but for one in ten. All rows of an instance are alike.
+@pytest.mark.parametrize(
+    ("instances", "number"), [(60, 8), (100, 8), (150, 8), (100, 16), (300, 50)]
+)
+def test_samples_that_lack_rare_pairs_by_chance(instances, number):
+    """A state tells its label of some, but for one in ten. All rows of an instance are alike.
 
     Of samples that lack most of the rare pairs of label and state, states seem to tell more.
     """
-    shares = np.full((8, 8), 0.1 / 64) + np.eye(8) * 0.9 / 8
-    truth = 6 - entropy(shares.ravel())
+    shares = np.full((number, number), 0.1 / number**2) + np.eye(number) * 0.9 / number
+    truth = 2 * math.log2(number) - entropy(shares.ravel())
     rng, held = np.random.default_rng(3), []
     while len(held) < 60:
-        labels, states = np.divmod(rng.choice(64, instances, p=shares.ravel()), 8)
-        if (np.bincount(8 * labels + states) == 1).sum() > 0.07 * instances:  # no interval
+        labels, states = np.divmod(rng.choice(number**2, instances, p=shares.ravel()), number)
+        if (np.bincount(number * labels + states) == 1).sum() > 0.07 * instances:  # no interval
             continue
-        groups = np.zeros((8, 32, 8), np.int64)
+        groups = np.zeros((number, 32, number), np.int64)
         np.add.at(groups, (labels, np.arange(instances) % 32, states), 4)
         inputs = groups.sum(axis=2) // 4
-        packed = np.arange(8, dtype=np.uint8)[:, None]
+        packed = np.arange(number, dtype=np.uint8)[:, None]
         found = estimate_mutual_information(
             {
                 label: ts.GroupedCounts(
-                    [ts.StateCounts(packed[row > 0], row[row > 0], 4) for row in own],
+                    [ts.StateCounts(packed[row > 0], row[row > 0], 6) for row in own],
                     inputs[label].tolist(),
                 )
                 for label, own in enumerate(groups)
+                if own.any()
             }
         )
         if found.confidence_interval is not None:

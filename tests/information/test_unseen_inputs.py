@@ -43,9 +43,9 @@ def test_neurons_of_many_groups_are_measured_in_blocks(monkeypatch):
 
 def test_what_a_state_that_was_not_seen_may_add():
     few = GroupSums.of(GroupTable.of([[2], [1]]))
-    assert unseen_entropy(few) == 1  # a share of at most one half
+    assert unseen_entropy(few.cover) == 1  # a share of at most one half
     rows = GroupSums.of(GroupTable.of([[6, 6], [6, 7]]))
-    assert unseen_entropy(rows) == pytest.approx(entropy([3, 25 - 3]))
+    assert unseen_entropy(rows.cover) == pytest.approx(entropy([3, 25 - 3]))
 
 
 def test_units_are_counted_by_how_unevenly_their_instances_are_spread():
@@ -89,7 +89,7 @@ def of_sizes(sizes, groups=32, seed=0):
 
 @pytest.mark.parametrize("rows", [1, 7, 10**6])
 def test_instances_of_equal_size_all_count(rows):
-    assert of_sizes(np.full(301, rows)).effective_instances == 301
+    assert of_sizes(np.full(301, rows)).cover.effective == 301
 
 
 def test_instances_of_unequal_size_count_as_fewer():
@@ -97,11 +97,11 @@ def test_instances_of_unequal_size_count_as_fewer():
     sizes = np.ceil(np.random.default_rng(1).lognormal(2, 1, 400)).astype(int)
     sizes[:40] = 0
     expected = sizes.sum() ** 2 / (sizes**2).sum()
-    found = np.array([of_sizes(sizes, seed=seed).effective_instances for seed in range(50)])
+    found = np.array([of_sizes(sizes, seed=seed).cover.effective for seed in range(50)])
     assert 1 / np.mean(1 / found) == pytest.approx(expected, rel=0.05)
     assert expected < 200
-    assert of_sizes([5] * 9 + [10**6]).effective_instances < 1.2
-    assert of_sizes([3], groups=2).effective_instances == 1
+    assert of_sizes([5] * 9 + [10**6]).cover.effective < 1.2
+    assert of_sizes([3], groups=2).cover.effective == 1
 
 
 def test_coverage_is_less_certain_if_few_instances_have_most_rows():

@@ -6,6 +6,7 @@ import torch
 
 import tensorstate_gpu as ts
 from tensorstate_gpu import bits, information, neurons, reporting
+from tensorstate_gpu.training.epochs import MonitorOfTrainer
 
 ROWS = np.array([[3], [0], [3], [1]], np.uint8)
 GROUPS = np.array([[4, 2, 1], [3, 2, 2]])
@@ -151,3 +152,222 @@ def test_the_first_order_of_an_efficiency():
 def test_the_title_of_a_page_is_a_text(run, tmp_path):
     with pytest.raises(TypeError, match="title must be a str, got int"):
         run.report().to_html(tmp_path / "page.html", title=5)
+
+
+# ---- choices -----------------------------------------------------------------------------------
+
+NO_CHOICE = [5, None, b"x", np.array(["entropy", "x"]), ["entropy"], {"a": 1}, torch.ones(2)]
+
+
+@pytest.mark.parametrize("given", NO_CHOICE, ids=lambda given: type(given).__name__)
+def test_a_choice_is_one_of_some_texts(given, run, tmp_path):
+    """An array compares with each text, and its truth value would be an error of NumPy's."""
+    model = torch.nn.Linear(2, 3)
+    graph = torch.nn.Sequential(model)
+    counts = ts.count_states(ROWS, 2)
+    calls = {
+        "keep": lambda: ts.CapturePoint("a", keep=given),
+        "method": lambda: ts.build_efficiency_model(model, method=given),
+        "missing": lambda: ts.build_efficiency_model(model, missing=given),
+        "mode": lambda: ts.Store(tmp_path / "run.zarr", given),
+        "durability": lambda: ts.Store(tmp_path / "run.zarr", "x", durability=given),
+        "unfinished": lambda: ts.open_stores([tmp_path], unfinished=given),
+        "measure": lambda: information.estimate(GROUPS, given),
+        "colour_by": lambda: reporting.draw_architecture(graph, run.report(), given),
+        "estimator": lambda: counts.entropy(estimator=given),
+    }
+    for name, call in calls.items():
+        with pytest.raises(ValueError, match=f"{name} must be one of"):
+            call()
+    with pytest.raises(ValueError, match="estimator must be one of"):
+        information.coverage([1, 2], given)
+    if given is not None:
+        with pytest.raises(ValueError, match="when must be one of"):
+            ts.CapturePoint("a", when=given)
+        with pytest.raises(ValueError, match="phases must be of"):
+            ts.StateMonitor(model, phases=[given])
+
+
+# ---- arguments of other functions --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("function", [ts.capture, ts.build_efficiency_model])
+def test_too_many_arguments_name_the_function_that_was_called(function):
+    model, name = torch.nn.Linear(2, 3), function.__name__
+    with pytest.raises(TypeError, match=rf"{name}\(\) takes from 1 to 5 positional arguments"):
+        function(model, "Linear", (), "after", None, "error", 1)
+    with pytest.raises(TypeError, match=rf"{name}\(\) got multiple values for argument 'attach_to"):
+        function(model, "Linear", attach_to="Linear")
+
+
+# ---- callbacks: at once, and not when the training begins ---------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"attach_to": 5},
+        {"exclude": [None]},
+        {"attach_to": lambda layer: True},
+        {"every_n_steps": 0},
+        {"states_per_step": 1.5},
+        {"window": "8"},
+        {"phases": [["train"]]},
+        {"phases": 5},
+        {"groups": 1},
+        {"stage_rows": 0},
+        {"method": "beside"},
+        {"threshold": "high"},
+        {"firing": 5},
+        {"neuron_axis": "first"},
+        {"every_n_step": 5},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_what_is_wrong_with_a_callback_shows_when_it_is_made(options):
+    (name,) = options
+    given = {"attach_to": None, "exclude": (), **options}
+    with pytest.raises((TypeError, ValueError), match=name):
+        MonitorOfTrainer(**given)  # of EfficiencyMonitor and EfficiencyCallback
+
+
+def test_layers_of_a_callback_from_a_generator():
+    """Each training reads them, and goes on with the counts."""
+    callback = MonitorOfTrainer((name for name in ["Linear"]), ())
+    for total in (2, 4):
+        model = torch.nn.Linear(2, 3)
+        with callback.in_block(model) as monitor:
+            model(torch.ones(2, 2))
+            assert monitor.counts("Linear").total == total
+
+
+# ---- phases of a training ----------------------------------------------------------------------
+
+
+def test_a_misspelt_phase_gives_one_warning():
+    monitor = ts.StateMonitor(torch.nn.Linear(2, 3))
+    with pytest.warns(ts.errors.UnmatchedNameWarning, match="no phase 'training' so far; there"):
+        monitor.reset("training")
+    monitor.reset("training")  # told once
+    with monitor.during("mine"):
+        pass
+    for known in ("train", "eval", "test", "mine"):
+        monitor.reset(known)
+        assert monitor.phase_scalars(known) == {}
+    with pytest.warns(ts.errors.UnmatchedNameWarning, match="no phase 'Train' so far"):
+        assert monitor.phase_scalars("Train") == {}
+
+
+@pytest.mark.parametrize("given", [5, "", ["train"], np.array(["train", "eval"]), {}])
+def test_a_phase_is_a_text(given):
+    monitor = ts.StateMonitor(torch.nn.Linear(2, 3), "Linear")
+    calls = [monitor.reset, monitor.phase_scalars, monitor.report]
+    calls += [lambda phase: monitor.counts("Linear", phase)]
+    for call in calls:
+        with pytest.raises(TypeError, match="phase must be a non-empty str"):
+            call(given)
+
+
+# ---- Dask ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("given", ["abc", 5, [1], np.ones(2)])
+def test_a_client_that_is_none(given, stored, tmp_path):
+    with pytest.raises(TypeError, match=r"client must be a distributed\.Client"):
+        ts.count_stores(tmp_path / "run.zarr", client=given)
+
+
+# ---- arrays of one number, whose type says that they can be iterated ----------------------------
+
+
+@pytest.mark.parametrize("given", [np.array(5), torch.tensor(5)], ids=["numpy", "torch"])
+def test_an_array_of_one_number_instead_of_a_list(given, run, stored):
+    model = torch.nn.Linear(2, 3)
+    for name in ("attach_to", "exclude"):
+        with pytest.raises(TypeError, match=f"{name} must be a layer name"):
+            ts.build_efficiency_model(model, **{name: given})
+    with pytest.raises(TypeError, match="a store's path must be a str"):
+        ts.open_stores(given)
+    with pytest.raises(TypeError, match="layers must be a name or a list of names"):
+        reporting.plot_discovery(run.report(), layers=given)
+
+
+# ---- stores ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("given", [np.ones(2), np.ones(0), 5, b"x"])
+def test_a_storage_path_is_a_path(given):
+    with pytest.raises(TypeError, match="a store's path must be a str"):
+        ts.build_efficiency_model(torch.nn.Linear(2, 3), storage_path=given)
+
+
+def test_layers_of_a_zip_file(stored, tmp_path):
+    store = ts.Store(tmp_path / "run.zarr")
+    store.to_zip(tmp_path / "one.zip", "relu")  # one name is no list of letters
+    store.to_zip(tmp_path / "list.zip", ["relu"])
+    assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "list.zip").read_bytes()
+    with pytest.raises(TypeError, match="layers must be a list of names, got int"):
+        store.to_zip(tmp_path / "none.zip", 3)
+
+
+def test_progress_of_a_sum_that_is_not_written(tmp_path):
+    ts.count_states(ROWS, 2, to=tmp_path / "counts")
+    with pytest.raises(TypeError, match="progress needs to="):
+        ts.merge_counts([tmp_path / "counts"], progress=print)
+
+
+@pytest.mark.parametrize("given", [5, b"x", ["a"], object()])
+def test_where_counts_of_stores_are_written(given, stored, tmp_path):
+    with pytest.raises(TypeError, match="to must be a str or a path"):
+        ts.count_stores(tmp_path / "run.zarr", to=given)
+
+
+@pytest.mark.parametrize("given", [torch.ones(1, requires_grad=True), [[1], [1, 2]]])
+def test_a_state_that_is_none(given, tmp_path):
+    counts = ts.count_states(ROWS, 2, to=tmp_path / "counts")
+    with pytest.raises(TypeError, match="state"):
+        counts.count_of(given)
+
+
+# ---- figures -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("given", [None, 5, ["efficiency"], np.array(["efficiency", "entropy"])])
+def test_what_is_drawn_of_a_training_is_a_text(given):
+    log = {1: {"train/efficiency/a": 0.5}}
+    for name in ("measure", "phase"):
+        with pytest.raises(TypeError, match=f"{name} must be a str"):
+            reporting.plot_training(log, **{name: given})
+
+
+# ---- all layers where one is meant, and other near misses ---------------------------------------
+
+
+def test_all_layers_where_the_counts_of_one_are_meant(run):
+    labels = [0, 0, 1, 1]
+    for measure in (ts.entropy, information.coverage, information.effective_states):
+        with pytest.raises(TypeError, match="counts is a Run: choose a layer"):
+            measure(run)
+    with pytest.raises(TypeError, match="first is a Run: choose a layer"):
+        information.js_divergence(run, run)
+    with pytest.raises(TypeError, match=r"counts is a dict: pass its values\(\)"):
+        ts.entropy({"a": 3, "b": 1})
+    with pytest.raises(TypeError, match="states must be those of one layer, got Run: choose a"):
+        information.class_divergences(run, labels, rng=np.random.default_rng(0))
+
+
+def test_the_path_of_a_store_where_a_model_is_meant(tmp_path):
+    for path in ("run.zarr", tmp_path):
+        with pytest.raises(ts.errors.NoCapturePoints, match=r"ts\.Store\(path\)\.report\(\) reads"):
+            ts.report(path)
+
+
+def test_measures_of_layers_are_no_estimates(run):
+    """They have one, which is no method."""
+    with pytest.raises(TypeError, match=r"efficiencies must be Estimates, got LayerReport$"):
+        information.estimate_network_efficiency(run.report().layers)
+
+
+def test_the_scalars_of_one_step_are_no_log_of_a_training():
+    with pytest.raises(TypeError, match="must be a mapping of step to scalars"):
+        reporting.plot_training({"train/efficiency/a": 0.5, "train/efficiency": 0.5})

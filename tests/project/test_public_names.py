@@ -73,6 +73,13 @@ def test_a_public_package_lists_what_is_public(package):
         assert getattr(module, name) is not None
 
 
+@pytest.mark.parametrize("package", [*PACKAGES, "tensorstate_gpu", "tensorstate_gpu.errors"])
+def test_completion_offers_what_is_public(package):
+    """And no modules or functions inside, of which there would be as many."""
+    module = importlib.import_module(package)
+    assert sorted(dir(module)) == sorted(module.__all__)
+
+
 def test_exceptions_are_public_and_built_in_errors_too():
     from tensorstate_gpu import errors
 

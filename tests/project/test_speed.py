@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.cpu import guarded_kernels, instructions, regression_guard
+from benchmarks.cpu import guarded_kernels, instructions, modelled_cycles, regression_guard
 from tensorstate_gpu.cpu_fallback.intrinsics import load_word, store_byte, store_word
 from tensorstate_gpu.cpu_fallback.lanes import firing_mask_1
 
@@ -112,3 +112,20 @@ def unpack_one_by_one(rows, states, start, stop):
 def test_loops_over_single_numbers_would_be_noticed(name):
     one_by_one = unpack_one_by_one if name == "unpack" else pack_one_by_one
     assert too_many(name, one_by_one) == list(instructions.WIDTHS)
+
+
+def test_modelled_cycles_say_what_they_need(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(SystemExit, match=r"needs llvm-mca of LLVM 17 or later"):
+        modelled_cycles.main()
+
+
+@only_x86
+@pytest.mark.skipif(modelled_cycles.find_model() is None, reason="llvm-mca is not installed")
+def test_modelled_cycles_are_those_of_a_loop():
+    """Two additions that wait for each other take two cycles, on any of these processors."""
+    program = modelled_cycles.find_model()
+    loop = ["addq %rax, %rbx", "addq %rbx, %rax"]
+    for processor, width in modelled_cycles.PROCESSORS.values():
+        if width != "NEON":
+            assert 2 <= modelled_cycles.cycles(program, loop, processor, width) < 2.1

@@ -157,7 +157,7 @@ def test_graphviz_is_missing(residual, tmp_path, monkeypatch):
 
 def test_what_cannot_be_drawn(residual):
     model, report = residual
-    with pytest.raises(ValueError, match=r"efficiency, dead_share, quality, got 'entropy'"):
+    with pytest.raises(ValueError, match=r"'efficiency', 'dead_share', 'quality'\), got 'entropy'"):
         reporting.draw_architecture(model, report, "entropy")
     with pytest.raises(TypeError, match=r"Keras model or a torch\.nn\.Module, got dict"):
         reporting.draw_architecture({}, report)

@@ -64,3 +64,14 @@ def test_long_lines_are_thinned():
     assert len(ranks) <= chart_data.MOST_POINTS
     assert ranks[0] == [1, 60_000]
     assert ranks[-1] == [60_001, 1]
+
+
+def test_neurons_that_fire_once_do_not_look_as_if_they_never_did():
+    """The page draws a rate of 0 as "never fires", and one of 100 as "always fires"."""
+    states = np.array([[0], [1], [2], [14]], np.uint8)
+    counts = ts.StateCounts(states, [10**6 - 3, 1, 1, 10**7], 4)
+    rates = chart_data.layer_data(chart_data.LayerProfile.of("layer", counts))["rates"]
+    assert rates == [0.000009, 90.91, 90.91, 90.91]
+    few = ts.StateCounts(states[:2], [1, 10**7], 4)
+    rates = chart_data.layer_data(chart_data.LayerProfile.of("layer", few))["rates"]
+    assert rates == [99.99999, 0, 0, 0]

@@ -62,6 +62,38 @@ def test_labels_are_computed_in_parts(cells, monkeypatch):
     check(ts.Run([made]).report(by_label=True).by_label[0], made)
 
 
+@pytest.mark.parametrize("labels", [30, 130])
+def test_trees_that_take_long_together_are_left_out(labels, monkeypatch):
+    """Too wide to be made together: 150 labels with 1,000 neurons took 42 seconds."""
+
+    def measures():
+        return ts.Run([made]).report(by_label=True).by_label[0].measures
+
+    made = of_labels(labels, rows=3, neurons=24)
+    with_trees = measures()
+    monkeypatch.setattr("tensorstate_gpu._states.histogram_pairs.MOST_CELLS", 0)
+    monkeypatch.setattr("tensorstate_gpu.information.many_samples.SMALL_CELLS", 0)
+    alone = measures()
+    for found, one in zip(alone, with_trees, strict=True):
+        assert found.upper == pytest.approx(one.upper, abs=1e-11)
+    monkeypatch.setattr(many_labels, "MOST_PAIRS_OF_WORDS", 2**20)
+    without = measures()
+    pairs = [*zip(with_trees, without, strict=True)]
+    assert sum(one.upper < other.upper for one, other in pairs) > labels / 3
+    for one, other in pairs:
+        assert one.upper <= other.upper + 1e-11
+        assert (other.lower, other.quality) == (pytest.approx(one.lower, abs=1e-11), one.quality)
+
+
+def test_more_labels_take_little_more_work_with_trees():
+    def calls(labels):
+        made = of_labels(labels)
+        return len(calls_of(lambda: ts.Run([made]).report(by_label=True)))
+
+    calls(600)  # compiles kernels, as few labels need not
+    assert calls(600) - calls(200) < 400 * 700
+
+
 def test_more_labels_take_little_more_work(monkeypatch):
     """Labels of 40 inputs, with errors: one by one, they took thousands of calls each."""
     monkeypatch.setattr(label_measures, "MOST_TREES", 0)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import tensorstate_gpu as ts
+from tensorstate_gpu.reporting.page.sentences import about_network
 from tests.support.points import new_point, rows_of
 
 
@@ -44,12 +45,14 @@ def test_layers_out_of_step_are_left_out(passes):
     assert report.network_efficiency == ts.network_efficiency(others)
     seen, whole = (10 * number for number in (len(passes), passes.count("-")))
     told = f"out of step: it has seen {seen} inputs, others {whole}"
+    assert "the geometric mean of 2 layers." in about_network(report)[0]
     summary = report.summary()
     assert ("first_post_states", f"{told}, and is not in the network efficiency") in summary
     ran = f"{passes.count('-')} of {len(passes)} passes, {passes.count('f')} failed"
     assert [text for _, text in summary if " passes" in text] == [ran, ran]
     asked = run.report(include_out_of_step=True)
     assert asked.network_efficiency == run.network_efficiency()
+    assert "the geometric mean of 3 layers." in about_network(asked)[0]
     assert ("first_post_states", told) in asked.summary()
     assert report.layers == asked.layers
 

@@ -318,3 +318,14 @@ def test_measures_that_are_no_numbers_and_a_name_with_half_of_a_character(run, t
     (shown,) = json.loads(reader.scripts[0], parse_constant=pytest.fail)["efficiency"]
     assert (shown["efficiency"], shown["ceiling"]) == (None, None)
     assert "\\udc80" in " ".join(reader.shown)
+
+
+@pytest.mark.parametrize(("name", "is_isolated"), [("طبقة", True), ("שכבה", True), ("слой", False)])
+def test_numbers_behind_names_from_right_to_left_stay_behind_them(name, is_isolated):
+    """By isolates of Unicode (UAX 9): U+2068 and U+2069. Names in other scripts need none."""
+    report = ts.Run([captured(name, np.zeros((640, 4), bool))]).report()
+    told = about_network(report) + about_layer(report.layers[0], report.profiles[0])
+    of_name = [sentence for sentence in told if name in sentence]
+    assert len(of_name) == 2
+    shown = f"\u2068{name}\u2069" if is_isolated else name
+    assert all(f"ayer {shown} " in sentence for sentence in of_name)

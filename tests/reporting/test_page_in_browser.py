@@ -1,10 +1,13 @@
 """The page of a report in a real Chromium: what it draws, what it loads, how it is used."""
 
 import dataclasses
+import io
+import itertools
 import re
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import tensorstate_gpu as ts
 from tensorstate_gpu.neurons.synchrony import correlations_of
@@ -184,7 +187,7 @@ def test_charts_for_those_who_hear_them(opened, address, report):
         added = re.search(r"the last half has added ([\d.]+) bits", told[1])
         assert float(added[1]) == pytest.approx(measured.slope, abs=0.01)
         most = profile.repetitions.counts.max()
-        assert f"{measured.distinct} states, the most frequent one {most} times" in told[2]
+        assert f"{measured.distinct} states, the most frequent one {most} time" in told[2]
         found = re.search(r"most together neurons (\d+) and (\d+), ([\d.-]+)", told[3])
         one, other, correlation = int(found[1]), int(found[2]), float(found[3])
         expected = correlations_of(profile.cofiring, profile.states)
@@ -195,6 +198,26 @@ def test_charts_for_those_who_hear_them(opened, address, report):
         assert "graphics" not in heard  # not each of hundreds of marks
     overview = page.get_by_role("img", name="Efficiency of each layer")
     assert overview.count() == 1
+
+
+def test_one_of_each_is_heard_in_the_singular(opened, tmp_path):
+    ts.Run([captured("one", np.ones((1, 1), bool))]).report().to_html(tmp_path / "one.html")
+    page = opened((tmp_path / "one.html").as_uri())
+    open_layer(page, 1)
+    charts = page.locator("#layer-1").get_by_role("img").all()
+    told = [chart.get_attribute("aria-label") for chart in charts]
+    assert told[0].startswith("Firing rate of each neuron: 1 neuron, least 100 % (neuron 0)")
+    assert "bits of 1 row, of which" in told[1]
+    assert "1 state, the most frequent one 1 time, the rarest 1 time" in told[2]
+
+
+def test_the_key_keeps_its_colours_where_a_system_forces_others(opened, address):
+    """A chart keeps those of its bars; without them, all bars of the key would look the same."""
+    page = opened(address, forced_colors="active", color_scheme="dark")
+    colour = "each => getComputedStyle(each).backgroundColor"
+    key = [place.evaluate(colour) for place in page.locator(".key i").all()]
+    assert len({*key[:2], key[-1]}) == 3
+    assert key[0] == page.locator(".meter > span").first.evaluate(colour) == "rgb(61, 155, 217)"
 
 
 def test_charts_that_are_drawn_when_the_reader_comes_near(opened, address):
@@ -268,6 +291,68 @@ def test_a_phone_in_the_dark(opened, address):
     assert colour_of_labels(page) == "rgb(236, 236, 236)"
     page.emulate_media(color_scheme="light")
     assert colour_of_labels(page) == "rgb(28, 28, 28)"
+
+
+def test_legends_of_a_small_phone_are_not_cut(opened, address):
+    page = opened(address, viewport={"width": 320, "height": 700})
+    open_layer(page, 1)
+    chart = page.locator("#layer-1 .charts figure").first
+    drawing = chart.locator("svg").bounding_box()
+    texts = chart.locator(".role-legend-label text").all()
+    assert [text.text_content() for text in texts] == ["changes", "never fires", "always fires"]
+    for box in (text.bounding_box() for text in texts):
+        assert box["x"] + box["width"] <= drawing["x"] + drawing["width"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_shadow_shows_where_columns_are_hidden(opened, address, scheme):
+    """Else a table that ends between two columns looks whole."""
+    page = opened(address, viewport=PHONE, color_scheme=scheme)
+    table = page.locator(".scrolled").first
+
+    def sides():  # in the padding above the headings
+        picture = Image.open(io.BytesIO(table.screenshot())).convert("L")
+        return picture.getpixel((0, 2)), picture.getpixel((picture.width - 1, 2))
+
+    def scroll_to(place):
+        table.evaluate(f"table => table.scrollTo({place}, 0)")
+        page.evaluate("new Promise(requestAnimationFrame)")
+
+    bare = 255 if scheme == "light" else 22
+    left, right = sides()
+    assert left == bare
+    assert abs(right - bare) > 30
+    scroll_to(100)
+    assert min(abs(side - bare) for side in sides()) > 30
+    scroll_to(10_000)
+    left, right = sides()
+    assert abs(left - bare) > 30
+    assert right == bare
+
+
+def test_names_of_labels_do_not_overlap_on_a_phone(opened, tmp_path):
+    rng = np.random.default_rng(0)
+    labels = ["a label as long as a sentence", *(f"class {number}" for number in range(19))]
+    point = point_of_bits("hidden", rng.random((400, 6)) < 0.3, labels * 20)
+    ts.Run([point]).report(by_label=True).to_html(tmp_path / "labels.html")
+    page = opened((tmp_path / "labels.html").as_uri(), viewport=PHONE)
+    chart = page.locator('[data-chart="divergences"]')
+    chart.scroll_into_view_if_needed()
+    page.wait_for_selector('[data-chart="divergences"] svg')
+    for number, (place, size) in enumerate((("x", "width"), ("y", "height"))):
+        names = chart.locator(".role-axis").nth(number).locator("text:not([opacity='0'])").all()
+        assert len(names) > 3
+        for one, other in itertools.pairwise(name.bounding_box() for name in names):
+            assert one[place] + one[size] <= other[place] + 3  # of boxes, which letters do not fill
+
+
+def test_a_long_name_leaves_room_for_what_is_said_of_it(opened, tmp_path):
+    bits = np.zeros((10, 3), bool)
+    ts.Run([captured("a" * 300, bits)]).report().to_html(tmp_path / "long.html")
+    page = opened((tmp_path / "long.html").as_uri())
+    told = page.locator("dl.summary dd").first
+    assert told.inner_text() == "never fires"
+    assert told.bounding_box()["width"] > 600
 
 
 def widest_label(page):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
-from tests.support.points import new_point, point_of_numbers, rows_of
+from tests.support.points import new_point, point_of_bits, point_of_numbers, rows_of
 
 
 @pytest.fixture
@@ -295,3 +295,46 @@ def test_progress_is_complete_though_a_layer_is_reset_meanwhile(by_label):
     total = 36 if by_label else 18
     assert found.missing == ("reset",)
     assert told[-1] == (total, total)
+
+
+def test_a_path_of_a_layer_leaves_room_for_its_numbers():
+    """At 80 columns, two tables, not one for each column; long names have their own lines."""
+    path = "model.language_model.layers.31.self_attn.q_proj_post_states"
+    states = np.ones((10, 8), bool)
+    report = ts.Run([point_of_bits(name, states) for name in ("embed", path)]).report()
+    *tables, _ = report.to_text(80).split("\n\n")
+    assert len(tables) == 2
+    for lines in (table.splitlines() for table in tables):
+        assert [line.split()[0] for line in lines[:1] + lines[2:4]] == ["layer", "embed", path]
+        assert lines[4].split() == lines[2].split()[1:]
+        assert {len(line) for line in lines[:3] + lines[4:]} == {len(lines[0])}
+        assert len(lines[0]) <= 80
+    assert path in report.to_text(200).splitlines()[3].split()  # where it fits, in its row
+
+
+def test_a_layer_that_is_hardly_ever_in_another_state_is_not_shown_as_constant():
+    rows = np.zeros((1000, 500), bool)
+    rows[0, 0] = True
+    report = ts.Run([point_of_bits("layer", rows)]).report()
+    assert f"{100 * report.layers[0].efficiency:.4f}" == "0.0023"
+    told = "0.002 % (95 % range: 0.0 - 0.01 %)"
+    assert ("network efficiency", told) in report.summary()
+    assert "0.002 %" in report.layers[0].cells()
+
+
+def test_one_input_is_no_plural():
+    point = point_of_bits("layer", np.ones((1, 1), bool))
+    assert repr(point.histogram()).startswith("StateCounts(1 distinct of 1 state, 1 neuron, ")
+    shown = repr(point_of_bits("layer", np.ones((1, 2), bool)).estimate())
+    assert shown == "Estimate(0 bits, bounds 0 to 2, bounds only, coverage 0.0 %, 1 instance)"
+
+
+@pytest.mark.parametrize("neurons", [1, 3, 5, 6])
+def test_a_layer_that_shows_all_states_is_not_at_a_ceiling(neurons):
+    """So few rows that the second half has added a bit; but there is no entropy beyond."""
+    report = ts.Run([point_of_numbers("layer", range(2**neurons), neurons)]).report()
+    assert report.layers[0].slope > 0.5
+    assert report.layers[0].efficiency == pytest.approx(1)
+    assert "at the ceiling" not in dict(report.summary())
+    wider = ts.Run([point_of_numbers("layer", range(2**neurons), neurons + 1)]).report()
+    assert "at the ceiling" in dict(wider.summary())

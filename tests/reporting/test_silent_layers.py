@@ -13,6 +13,7 @@ from tensorstate_gpu import testing
 from tensorstate_gpu._arrays.dlpack import borrow
 from tensorstate_gpu._arrays.elements import ELEMENT_TYPES
 from tensorstate_gpu._states.not_a_number import count_nan
+from tests.support.points import point_of_bits
 
 
 def network(weight: float) -> nn.Sequential:
@@ -53,6 +54,20 @@ def test_reports_name_layers_that_never_fire(weight, text, keep):
     assert copy.deepcopy(run).report() == run.report()
     run.reset()
     assert run["1_post_states"].nan_share == 0.0
+
+
+def test_many_layers_that_never_fire_have_one_line():
+    silent = [point_of_bits(f"silent_{i}", np.zeros((10, 3), bool)) for i in range(40)]
+    alike = point_of_bits("alike", np.ones((10, 3), bool) & [True, False, True])
+    report = ts.Run([silent[0], alike, *silent[1:]]).report()
+    assert report.summary()[1:] == [
+        (
+            "40 layers, each",
+            f"never fires: {', '.join(f'silent_{i}' for i in range(12))} and 28 more",
+        ),
+        ("alike", "is always in the same state"),
+    ]
+    assert "silent_39 " in str(report)  # in the table
 
 
 def test_a_part_of_the_first_batch():

@@ -116,6 +116,15 @@ def test_many_rows(element, rows):
     check(given_as(bits.T, element), bits.T, element, 0)
 
 
+@pytest.mark.parametrize("element", ["float32", "float16", "float64", "int8", "uint8"])
+def test_many_rows_of_every_width(element):
+    """Rows without gaps: 64 of them are as many words of bits as a row has neurons."""
+    threshold = -1.0 if element == "uint8" else 0.0  # each number fires
+    for neurons in (*range(1, 74), 120, 128, 1000, 1001):
+        bits = random_bits(element, (64 * 2 + neurons % 64, neurons), neurons)
+        check(given_as(bits, element), bits, element, threshold=threshold)
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("element", ELEMENTS)
 def test_every_format_in_every_layout(element, layout):

@@ -50,3 +50,31 @@ def test_a_finished_rank_that_is_started_again_adds_nothing(tmp_path):
     for _ in range(2):
         rank_job(tmp_path, 0)
     assert len(ts.open_stores(tmp_path / "run-*.zarr")["layer"]) == EACH
+
+
+@pytest.mark.parametrize("fewer", [1, 2, 3, 6])
+def test_a_training_that_goes_on_with_another_number_of_ranks(fewer, tmp_path):
+    """As in docs/store.md: stores of ranks that are no more forget what is trained again."""
+    paths = [tmp_path / f"run-{rank:05}.zarr" for rank in range(RANKS)]
+    half = EACH // 2
+    inputs = {}
+    for rank, path in enumerate(paths):
+        store = ts.Store(path, "a")
+        point = new_point(store)
+        mine = ROWS[rank * EACH : (rank + 1) * EACH]
+        point.append(mine[:half], half)
+        store.commit()
+        inputs[path] = point.instance_count  # in the checkpoint of the training
+        point.append(mine[half : half + 7], 7)  # trained again after the checkpoint
+        store.commit()
+        store.session.writer.life.stop()  # killed
+
+    for path in paths:
+        with ts.Store(path, "a") as store:
+            store.rewind(inputs[path])
+    rest = np.concatenate([ROWS[k * EACH + half : (k + 1) * EACH] for k in range(RANKS)])
+    for rank, mine in enumerate(np.array_split(rest, fewer)):
+        with ts.Store(tmp_path / f"run-{rank:05}.zarr", "a") as store:
+            new_point(store).append(mine, len(mine))
+    read = ts.open_stores(str(tmp_path / "run-*.zarr"))
+    assert read[0].histogram() == ts.count_states(ROWS, 16)

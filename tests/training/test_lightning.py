@@ -221,7 +221,7 @@ def test_an_error_in_validation_ends_the_phase(kit, tmp_path):
         kit.trainer(tmp_path, callback, num_sanity_val_steps=0).fit(
             Failing(), kit.loader(), kit.loader()
         )
-    assert callback.monitor._sampler._forced == []
+    assert callback.monitor._sampler._forced == {}
 
 
 def test_a_module_without_such_layers(kit, tmp_path):

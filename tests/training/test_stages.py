@@ -136,7 +136,7 @@ def test_a_reset_of_a_phase_keeps_what_others_have_lost():
     for phase in ("train", "eval"):
         with monitor.during(phase):
             model(torch.cat([batch(0), batch(1)]))  # 160 rows, which do not fit
-    for phase, lost in (("other", 320), ("eval", 160)):
+    for phase, lost in (("test", 320), ("eval", 160)):
         monitor.reset(phase)
         with pytest.raises(ts.errors.RowsLost, match=f"0_post_states: {lost} rows"):
             monitor.scalars()

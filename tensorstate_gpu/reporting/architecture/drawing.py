@@ -8,7 +8,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import cast
 
-from tensorstate_gpu._arguments import positive_integer
+from tensorstate_gpu._arguments import choice, positive_integer
 from tensorstate_gpu._arrays.frameworks import graphs_of
 from tensorstate_gpu._process.new_files import check_new, new_file
 from tensorstate_gpu.reporting.architecture.colours import (
@@ -95,8 +95,7 @@ def draw_architecture(model: object, report: Report, colour_by: Measure = "effic
     ValueError
         For another measure.
     """
-    if colour_by not in MEASURES:
-        raise ValueError(f"colour_by must be one of {', '.join(MEASURES)}, got {colour_by!r}")
+    choice(colour_by, "colour_by", MEASURES)
     if not isinstance(report, HasMeasures):
         raise TypeError(f"a Report is needed, got {what_came(report)}")
     states = _states_by_layer(report)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from tensorstate_gpu._arguments import is_iterable
 from tensorstate_gpu.reporting.layer_names import find_name, layer_labels
 from tensorstate_gpu.reporting.text import printable_name
 from tensorstate_gpu.reporting.tidy_tables import Columns, HasMeasures, what_came
@@ -137,7 +138,7 @@ def by_layer(table: Table, layers: Layers) -> Iterator[tuple[str, NDArray[np.boo
 def _wanted(layers: str | int | Sequence[str | int]) -> Sequence[str | int]:
     if isinstance(layers, str | int):
         return [layers]
-    if not isinstance(layers, Iterable):
+    if not is_iterable(layers):
         advice = "; axes are given as ax=" if hasattr(layers, "imshow") else ""
         raise TypeError(
             f"layers must be a name or a list of names, got {type(layers).__name__}{advice}"

@@ -40,6 +40,13 @@ def plot_efficiency(report: HasMeasures | Table, ax: Axes | None = None) -> Axes
     Parameters
     ----------
     report : Report, or a table as its to_pandas() returns
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default in a new figure.
+
+    Returns
+    -------
+    Axes
+        Those that were drawn in.
 
     Raises
     ------

@@ -40,6 +40,13 @@ def plot_firing_map(
     neuron : int, optional
         Only this one: positions are black where it fires. By default the share of neurons that
         fire at each position.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default in a new figure.
+
+    Returns
+    -------
+    Axes
+        Those that were drawn in.
 
     Raises
     ------

@@ -28,6 +28,13 @@ def plot_weights(weights: ArrayLike, ax: Axes | None = None) -> Axes:
     weights : array, (neurons, height, width)
         For one channel of the input: ``layer.weight[:, 0]`` in PyTorch,
         ``layer.kernel[:, :, 0].numpy().transpose(2, 0, 1)`` in Keras.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default in a new figure.
+
+    Returns
+    -------
+    Axes
+        Those that were drawn in.
 
     Raises
     ------
@@ -45,6 +52,13 @@ def plot_outputs(outputs: ArrayLike, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     outputs : array, (neurons, height, width)
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default in a new figure.
+
+    Returns
+    -------
+    Axes
+        Those that were drawn in.
 
     Raises
     ------
@@ -64,6 +78,13 @@ def plot_errors(
     images : array, (inputs, height, width)
     labels, predicted : arrays, (inputs,)
         Integers or strings.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default in a new figure.
+
+    Returns
+    -------
+    Axes
+        Those that were drawn in.
 
     Raises
     ------
@@ -97,6 +118,13 @@ def plot_confusion_matrix(labels: ArrayLike, predicted: ArrayLike, ax: Axes | No
     ----------
     labels, predicted : arrays, (inputs,)
         Integers or strings.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default in a new figure.
+
+    Returns
+    -------
+    Axes
+        Those that were drawn in.
 
     Raises
     ------

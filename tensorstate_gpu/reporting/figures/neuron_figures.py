@@ -113,6 +113,13 @@ def plot_correlations(
         correlations, (neurons, neurons).
     neurons : int, optional
         How many bits of a packed row are neurons; all of them by default.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default in a new figure.
+
+    Returns
+    -------
+    Axes
+        Those that were drawn in.
 
     Raises
     ------

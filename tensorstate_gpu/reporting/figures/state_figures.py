@@ -40,6 +40,13 @@ def plot_rank_frequency(
     report : Report, or a table as its repetitions_to_pandas() returns
     layers : str or int, or a list of these, optional
         Names, or places in the report or table. By default all.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default in a new figure.
+
+    Returns
+    -------
+    Axes
+        Those that were drawn in.
 
     Raises
     ------

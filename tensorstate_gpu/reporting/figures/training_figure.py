@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from numbers import Real
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -42,14 +43,24 @@ def plot_training(
         "efficiency", "ceiling", "coverage" or "dead_share", drawn in %, or "entropy" in bits.
     phase : str
         "train", "eval", or another of the monitor's.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default in a new figure.
+
+    Returns
+    -------
+    Axes
+        Those that were drawn in.
 
     Raises
     ------
     TypeError
-        If the log is neither.
+        If the log is neither, or for a measure or phase that is no str.
     ValueError
         If no step has the measure; names those that there are.
     """
+    for name, value in (("measure", measure), ("phase", phase)):
+        if not isinstance(value, str):
+            raise TypeError(f"{name} must be a str, got {type(value).__name__}")
     table = _table_of(log)
     steps, values = integers(table, "step"), floats(table, "value")
     phases, measures, layers = (column(table, name) for name in ("phase", "measure", "layer"))
@@ -76,7 +87,7 @@ def plot_training(
 
 
 def _table_of(log: Log | Table) -> Table:
-    """Return the table of a log, whose values are mappings."""
-    if isinstance(log, Mapping) and all(isinstance(each, Mapping) for each in log.values()):
-        return training_columns(log)
+    """Return the table of a log, whose values are mappings, or of those of one step by mistake."""
+    if isinstance(log, Mapping) and all(isinstance(each, Mapping | Real) for each in log.values()):
+        return training_columns(cast(Log, log))
     return table_of(log, training_columns)

@@ -14,6 +14,7 @@ from tensorstate_gpu.neurons.synchrony import correlations_of
 from tensorstate_gpu.reporting.figures.neuron_figures import by_angle
 from tensorstate_gpu.reporting.figures.state_figures import halved
 from tensorstate_gpu.reporting.layer_profile import LayerProfile
+from tensorstate_gpu.reporting.text import decimals_of, rounded_percent
 from tensorstate_gpu.reporting.tidy_tables import repetition_columns
 from tensorstate_gpu.reporting.training_table import Log, training_columns
 
@@ -30,10 +31,15 @@ def layer_data(profile: LayerProfile) -> Data:
     percent = 100 * profile.firing / profile.states
     data: Data = {"discovery": _discovery(profile), "ranks": _ranks(profile)}
     if len(percent) <= MOST_NEURONS:
-        data["rates"] = percent.round(2).tolist()
+        data["rates"] = [_rate(each) for each in percent.tolist()]
     else:
         data["rate_bins"] = _bins(percent)
     return data | _firing_map(profile) | _correlations(profile)
+
+
+def _rate(percent: float) -> float:
+    """Return a firing rate to be shown: 0 and 100 are those of neurons that never change."""
+    return round(percent, decimals_of(min(percent, 100 - percent), 2))
 
 
 def _discovery(profile: LayerProfile) -> list[list[float]]:
@@ -127,7 +133,7 @@ def training_data(log: Log | None) -> list[Data]:
     table = training_columns({} if log is None else log)
     for step, phase, measure, layer, value in zip(*table.values(), strict=True):
         if measure == "efficiency" and layer is not None and math.isfinite(value):
-            point = [step, round(100 * value, 2)]
+            point = [step, rounded_percent(value)]
             lines.setdefault(phase, {}).setdefault(layer, []).append(point)
     return [
         {"phase": phase, "layers": len(of_layers), "lines": _most_changed(of_layers)}

@@ -53,28 +53,32 @@
     const sorted = rows.toSorted((a, b) => of(a) - of(b));
     return [sorted[0], sorted[sorted.length - 1]];
   };
+  const counted = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
   const constant = (dead, always) => `${dead} never fire, ${always} always fire`;
   const numbersOf = {
     rates: (rows) => {
       const [least, most] = extremes(rows, (row) => row.rate);
       const count = (what) => rows.filter((row) => row.kind === what).length;
-      return `${rows.length} neurons, least ${least.rate} % (neuron ${least.neuron}), most ${most.rate} % (neuron ${most.neuron}); ${constant(count("never fires"), count("always fires"))}`;
+      return `${counted(rows.length, "neuron")}, least ${least.rate} % (neuron ${least.neuron}), most ${most.rate} % (neuron ${most.neuron}); ${constant(count("never fires"), count("always fires"))}`;
     },
     rate_bins: (rows) => {
       const sum = (found) => found.reduce((total, row) => total + row.neurons, 0);
       const count = (what) => sum(rows.filter((row) => row.kind === what));
       const [, most] = extremes(rows, (row) => row.neurons);
-      return `${sum(rows)} neurons, most (${most.neurons}) from ${most.from} to ${most.to} %; ${constant(count("never fires"), count("always fires"))}`;
+      return `${counted(sum(rows), "neuron")}, most (${most.neurons}) from ${most.from} to ${most.to} %; ${constant(count("never fires"), count("always fires"))}`;
     },
     discovery: (rows) => {
       const [last, half] = [rows[rows.length - 1], rows[rows.length - 2] ?? rows[0]];
-      return `${last.bits.toFixed(3)} bits of ${last.rows} rows, of which the last half has added ${(last.bits - half.bits).toFixed(3)} bits`;
+      return `${last.bits.toFixed(3)} bits of ${counted(last.rows, "row")}, of which the last half has added ${(last.bits - half.bits).toFixed(3)} bits`;
     },
-    ranks: (rows) => `${rows[rows.length - 1].rank - 1} states, the most frequent one ${rows[0].times} times, the rarest ${rows[rows.length - 1].times} times`,
+    ranks: (rows) => {
+      const [often, seldom, states] = [rows[0].times, rows[rows.length - 1].times, rows[rows.length - 1].rank - 1];
+      return `${counted(states, "state")}, the most frequent one ${counted(often, "time")}, the rarest ${counted(seldom, "time")}`;
+    },
     map: (rows) => {
       const [least, most] = extremes(rows, (row) => row.share);
       const told = (row) => `${row.share} % (column ${row.x}, row ${row.y})`;
-      return `${rows.length} squares, least ${told(least)}, most ${told(most)}`;
+      return `${counted(rows.length, "square")}, least ${told(least)}, most ${told(most)}`;
     },
     divergences: (rows) => {
       const [, most] = extremes(rows, (row) => row.beyond);
@@ -117,12 +121,13 @@
   };
   const LEGEND = 110;
 
-  // In their order, and upright where they are short.
-  const nameLabels = (spec, labels) => {
+  // In their order, and upright where they are short. On a phone, squares are smaller than letters: those that would overlap are left out.
+  const nameLabels = (spec, labels, labelLimit) => {
     const labelAngle = Math.max(...labels.map((label) => label.length)) > 3 ? -90 : 0;
     for (const { encoding } of spec.layer) {
       encoding.x.sort = encoding.y.sort = labels;
-      encoding.x.axis = { labelAngle };
+      encoding.x.axis = { labelAngle, labelLimit, labelOverlap: "greedy" };
+      encoding.y.axis = { labelLimit, labelOverlap: "greedy" };
     }
   };
 
@@ -134,11 +139,13 @@
     if (name === "efficiency") spec.height = 28 * data.efficiency.length;
     if (name === "divergences") {
       const { labels } = source;
-      nameLabels(spec, labels);
+      nameLabels(spec, labels, place.clientWidth / 3);
       drawSquares(spec, place, labels.length, labels.length, Math.min(place.clientWidth / 3, 20 + 7 * Math.max(...labels.map((label) => label.length))));
     }
     if (name === "correlations") drawSquares(spec, place, source.neurons.length, source.neurons.length);
     if (name === "training") for (const channel of ["color", "strokeDash"]) spec.encoding[channel].legend.columns = Math.max(1, Math.floor(place.clientWidth / 180));
+    // What does not fit beside each other, Vega cuts off.
+    if (name === "rates" || name === "rate_bins") spec.encoding.color.legend.columns = place.clientWidth < 330 ? 2 : 3;
     if (name === "map") drawSquares(spec, place, source.map_width, rows.length / source.map_width);
     // On a phone, names would take half of the width.
     const axisY = { labelLimit: Math.min(240, place.clientWidth / 3) };

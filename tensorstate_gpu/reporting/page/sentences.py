@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
@@ -17,6 +18,10 @@ class Network(HasMeasures, Protocol):
 
     @property
     def network_efficiency(self) -> float: ...
+    @property
+    def out_of_step(self) -> tuple[str, ...]: ...
+    @property
+    def includes_out_of_step(self) -> bool: ...
     def summary(self) -> list[tuple[str, str]]: ...
 
 
@@ -40,14 +45,15 @@ _MEASURES = ("network efficiency", "without constant layers", "accuracy", "aIQ")
 def about_network(report: Network) -> list[str]:
     """What the reader should know first."""
     efficiency = format_percent(report.network_efficiency)
+    left_out = 0 if report.includes_out_of_step else len(report.out_of_step)
     sentences = [
         f"In this sample, the network uses {efficiency} of its capacity: the geometric mean of "
-        f"{with_noun(len(report.layers), 'layer')}."
+        f"{with_noun(len(report.layers) - left_out, 'layer')}."
     ]
     least = min(report.layers, key=lambda layer: layer.efficiency)
     if len(report.layers) > 1:
         share = format_percent(least.efficiency)
-        sentences.append(f"Layer {least.layer} uses the least of its capacity, {share}.")
+        sentences.append(f"Layer {_isolated(least.layer)} uses the least of its capacity, {share}.")
     if unknown := [layer.layer for layer in report.layers if layer.quality == "bounds only"]:
         sentences.append(
             f"The inputs were too few to measure what {_named(unknown)} can do: the numbers are "
@@ -79,18 +85,29 @@ def _unusual(shares: dict[str, float], what: str) -> list[str]:
     most = max(shares, key=lambda name: shares[name])
     share = format_percent(shares[most])
     if len(shares) == 1:
-        return [f"{share} of the neurons of layer {most} {what}."]
+        return [f"{share} of the neurons of layer {_isolated(most)} {what}."]
     return [
-        f"In {len(shares):,} layers, 10 % of the neurons or more {what}: in layer {most}, {share} "
-        "of them."
+        f"In {len(shares):,} layers, 10 % of the neurons or more {what}: in layer "
+        f"{_isolated(most)}, {share} of them."
     ]
 
 
 def _named(layers: Sequence[str]) -> str:
     # Never a name alone: that of a layer may be a number, as in nn.Sequential.
     if len(layers) == 1:
-        return f"layer {layers[0]}"
-    return f"the layers {' and '.join(layers)}" if len(layers) == 2 else f"{len(layers):,} layers"
+        return f"layer {_isolated(layers[0])}"
+    if len(layers) == 2:
+        return f"the layers {' and '.join(map(_isolated, layers))}"
+    return f"{len(layers):,} layers"
+
+
+def _isolated(name: str) -> str:
+    """Return a name that keeps its direction to itself.
+
+    Else a number behind Hebrew or Arabic letters would be shown before them.
+    """
+    is_from_right = any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in name)
+    return f"\u2068{name}\u2069" if is_from_right else name
 
 
 def about_layer(layer: LayerReport, profile: LayerProfile | None) -> list[str]:
@@ -115,17 +132,17 @@ def about_layer(layer: LayerReport, profile: LayerProfile | None) -> list[str]:
 
 
 def _efficiency(layer: LayerReport) -> str:
-    shown = format_percent(layer.efficiency)
+    shown, name = format_percent(layer.efficiency), _isolated(layer.layer)
     if layer.lower is None or layer.upper is None:
-        return f"Layer {layer.layer} uses {shown} of its capacity in this sample."
+        return f"Layer {name} uses {shown} of its capacity in this sample."
     limits = format_range(layer.lower, layer.upper)
     if layer.quality == "bounds only":
         return (
-            f"Layer {layer.layer} shows {shown} of its capacity. With unlimited inputs it would be "
+            f"Layer {name} shows {shown} of its capacity. With unlimited inputs it would be "
             f"somewhere in {limits}."
         )
     return (
-        f"Layer {layer.layer} uses {shown} of its capacity; with unlimited inputs it would be in "
+        f"Layer {name} uses {shown} of its capacity; with unlimited inputs it would be in "
         f"{limits} (95 % confidence)."
     )
 

@@ -24,6 +24,7 @@ from tensorstate_gpu.reporting.page.sentences import (
     summary_of,
 )
 from tensorstate_gpu.reporting.page.short_names import with_layer_names
+from tensorstate_gpu.reporting.text import rounded_percent
 from tensorstate_gpu.reporting.training_table import Log
 
 _FILES = resources.files("tensorstate_gpu.reporting.page")
@@ -150,7 +151,7 @@ _SHARES = ("efficiency", "lower", "upper", "ceiling")
 
 def _percent(share: float | None) -> float | None:
     """Return a share for a chart, which has no bar for None; JSON has no NaN."""
-    return None if share is None or not math.isfinite(share) else round(100 * share, 2)
+    return None if share is None or not math.isfinite(share) else rounded_percent(share)
 
 
 def _versions() -> dict[str, str]:

@@ -49,7 +49,7 @@ attach = pytest.mark.parametrize("how", ATTACH)
 @pytest.mark.parametrize("method", ["afterwards", "After", "", None, 1, ["after"]])
 def test_unknown_method(model, how, method):
     with pytest.raises(
-        (TypeError, ValueError), match=r"method must be one of \['before', 'after', 'both'\], got"
+        (TypeError, ValueError), match=r"method must be one of \('before', 'after', 'both'\), got"
     ):
         ATTACH[how](model, "Conv2d", method=method)
 

@@ -144,6 +144,9 @@ def test_bad_arguments():
     for wrong in (0, -1):
         with pytest.raises(ValueError, match="size must be greater than 0"):
             ts.count_states(packed, size=wrong)
+    for large in (2**31, 10**30):
+        with pytest.raises(ValueError, match="size must be at most 2,147,483,647"):
+            ts.count_states(packed, size=large)
     with pytest.raises(TypeError, match="size must be an integer"):
         ts.count_states(packed, size=1.5)
     with pytest.raises(ValueError, match="fill_value must be from 0 to 255, got 256"):

@@ -70,6 +70,28 @@ def test_inside_shard_map_states_are_counted():
     assert run["x"].histogram() == ts.count_states(PACKED, neurons=9)
 
 
+@pytest.mark.parametrize("loops", [False, True])
+def test_inside_shard_map_what_all_devices_have_is_counted_once(loops):
+    """Of a mesh of two axes: along the one all have the same, along the other a part each."""
+    run = ts.Run([ts.CapturePoint("x", keep="counts")])
+    mesh = Mesh(np.array(DEVICES).reshape(2, -1), ("parts", "copies"))
+
+    def each(x):
+        if not loops:
+            return ts.tap(x, "x", run) + 1
+        y = jax.lax.scan(
+            lambda x, _: (jax.vmap(lambda v: ts.tap(v, "x", run))(x), None), x, None, 3
+        )
+        return y[0] + 1
+
+    in_parts = PartitionSpec("parts")
+    mapped = jax.jit(jax.shard_map(each, mesh=mesh, in_specs=in_parts, out_specs=in_parts))
+    np.testing.assert_array_equal(mapped(X), X + 1)
+    times = 3 if loops else 1
+    assert run["x"].histogram() == ts.count_states(np.tile(PACKED, (times, 1)), neurons=9)
+    assert run["x"].instance_count == times * len(X)
+
+
 def test_inside_pmap_rows_have_no_order():
     with pytest.raises(RuntimeError, match="in no particular order"):
         jax.pmap(lambda x: ts.tap(x, "x", ts.Run()))(jnp.ones((len(DEVICES), 2, 3)))

@@ -215,6 +215,25 @@ def test_nothing_is_recorded_while_flax_nnx_initialises():
     assert {name: point.state_count for name, point in run.items()} == {"dense": 5, "nnx": 5}
 
 
+@pytest.mark.parametrize("flops", [False, True])
+def test_nothing_is_recorded_while_flax_nnx_lists_layers(flops, capsys):
+    """It runs a model for the shapes, some layers twice."""
+
+    class Model(nnx.Module):
+        def __init__(self, run):
+            self.inner, self.run = nnx.Linear(3, 4, rngs=nnx.Rngs(0)), run
+
+        def __call__(self, x):
+            return ts.tap(self.inner(x), "nnx", self.run)
+
+    run, x = ts.Run(), jnp.ones((5, 3))
+    model = Model(run)
+    nnx.tabulate(model, x, compute_flops=flops)
+    assert list(run) == []
+    nnx.jit(lambda model, x: model(x))(model, x)
+    assert run["nnx"].state_count == 5
+
+
 def test_empty_batches():
     run = ts.Run()
     jax.jit(lambda x: ts.tap(x, "x", run))(jnp.ones((0, 3)))

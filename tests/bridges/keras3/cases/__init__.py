@@ -18,6 +18,8 @@ FILES = (
         "layers_in_code.py",
         "calls_in_code.py",
         "without_neurons.py",
+        "failed_attaching.py",
+        "generating.py",
     ),
 )
 PROCESSES = {

@@ -76,6 +76,73 @@ def test_copies_have_capture_points_of_their_own(way, tmp_path):
     assert {point.state_count for point in points} == {20}
 
 
+def towers():
+    """A block that is called for two inputs, where only a pass shows both; one layer in a graph."""
+    inputs, one, other = (keras.Input((4,)) for _ in range(3))
+    relu, shared = layers.ReLU(name="relu"), layers.Dense(4, name="shared")
+    tower = keras.Model(inputs, relu(layers.Dense(4, name="dense")(inputs)), name="tower")
+    both = layers.Subtract()([tower(one), tower(other)])
+    return keras.Model([one, other], shared(shared(both)))
+
+
+def points_after(model, *inputs):
+    model.predict([*inputs] if inputs[1:] else inputs[0], batch_size=8, verbose=0)
+    return {point.name: point for point in model.efficiency_layers}
+
+
+@pytest.mark.parametrize("merge_calls", [False, True])
+@pytest.mark.parametrize("way", [*WAYS, ".keras"])
+def test_copies_number_the_calls_that_a_pass_shows(way, merge_calls, tmp_path):
+    make_copy = WAYS.get(way) or through_file(tmp_path / f"model{way}")
+    chosen = ["tower/relu", "shared"]
+    captured = ts.build_efficiency_model(towers(), chosen, merge_calls=merge_calls)
+    twin = make_copy(captured)  # before the original has shown its calls
+    twin.set_weights(captured.get_weights())
+    again = make_copy(twin)
+    again.set_weights(captured.get_weights())
+    expected = points_after(captured, X, -X)
+    assert ("tower/relu:2_states" in expected) != merge_calls
+    for model in (twin, again):
+        found = points_after(model, X, -X)
+        assert [*found] == [*expected]
+        for name, point in found.items():
+            np.testing.assert_array_equal(point.raw_states, expected[name].raw_states)
+            facts = point.call_of, point.facts().passes, point.axis_origin
+            of_original = expected[name]
+            assert facts == (
+                of_original.call_of,
+                of_original.facts().passes,
+                of_original.axis_origin,
+            )
+
+
+@pytest.mark.parametrize("way", [*WAYS, ".keras"])
+def test_copies_know_whether_axis_0_counts_the_inputs(way, tmp_path):
+    inputs = keras.Input((4,))
+    turned = layers.ReLU(name="relu")(keras.ops.flip(inputs, 0))
+    captured = ts.build_efficiency_model(keras.Model(inputs, turned), "relu")
+    make_copy = WAYS.get(way) or through_file(tmp_path / f"model{way}")
+    (point,) = points_after(make_copy(captured), X).values()
+    with pytest.raises(ts.errors.InputsUnknown):
+        point.counts_by(np.arange(len(X)))
+
+
+@pytest.mark.parametrize("way", [*WAYS, ".keras"])
+def test_copies_have_the_options(way, tmp_path):
+    tokens, mask = keras.Input((6, 4)), keras.Input((6,), dtype="bool", name="kept")
+    hidden = layers.Dense(3, name="dense")(tokens)
+    model = keras.Model([tokens, mask], hidden)
+    options = {"keep": "counts", "groups": 24, "mask": "kept", "threshold": 0.2}
+    captured = ts.build_efficiency_model(model, "dense", **options)
+    twin = (WAYS.get(way) or through_file(tmp_path / f"model{way}"))(captured)
+    twin.set_weights(captured.get_weights())
+    given = np.ones((5, 6, 4), "float32"), np.arange(30).reshape(5, 6) % 3 == 0
+    (expected,), (found,) = (points_after(each, *given).values() for each in (captured, twin))
+    assert found.state_count == expected.state_count == 10
+    assert found.histogram() == expected.histogram()
+    assert found.grouped() == expected.grouped()
+
+
 @pytest.mark.parametrize("way", ["deepcopy", "pickle", ".keras", ".h5"])
 def test_copies_have_the_weights(way, tmp_path):
     make_copy = WAYS.get(way) or through_file(tmp_path / f"model{way}")

@@ -6,6 +6,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
+from keras import layers
 
 import tensorstate_gpu as ts
 from tests.bridges.keras3.cases.models import compiled, convolutional
@@ -64,6 +65,137 @@ def test_labels_after_fit_need_the_order_of_the_inputs(images, targets, tmp_path
                     read()
             else:
                 read()
+
+
+def outside_of_passes():
+    """A model whose capture layer was placed by hand: it knows of no passes."""
+    inputs = keras.Input((8, 8, 2))
+    y = layers.Flatten()(inputs)
+    return keras.Model(inputs, layers.Dense(3)(ts.StateCapture("seen")(y)))
+
+
+def is_shuffled(point):
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        point.counts_by(np.arange(point.instance_count))
+    return [warning.category for warning in told] == [ts.errors.ShuffledInputsWarning]
+
+
+@pytest.mark.each_process
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_one_traced_function_serves_fits_that_shuffle_and_others(images, targets, by_hand):
+    """Graphs call back in threads of their own, which nothing tells of the fit() that runs now."""
+    if by_hand:
+        model = compiled(outside_of_passes())
+        point = model.get_layer("seen").point
+    else:
+        model = compiled(ts.build_efficiency_model(convolutional(), "dense"))
+        (point,) = model.efficiency_layers
+    given = {"batch_size": 25, "verbose": 0}
+    runs = {
+        "train_on_batch": lambda: model.train_on_batch(images[:25], targets[:25]),
+        "fit": lambda: model.fit(images, targets, **given),
+        "in order": lambda: model.fit(images, targets, shuffle=False, **given),
+        "evaluate": lambda: model.evaluate(images, targets, **given),
+    }
+    found = []
+    for name in ("train_on_batch", "fit", "in order", "fit", "evaluate", "train_on_batch"):
+        point.reset_states()
+        runs[name]()
+        found.append((name, is_shuffled(point)))
+    assert found == [(name, name == "fit") for name, _ in found]
+
+
+class Scores(keras.Model):
+    """Its forward pass is a method of the name of a loop of Keras; its validation is its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense, self.seen = layers.Dense(3), ts.StateCapture("seen")
+
+    def predict(self, x):
+        return self.dense(self.seen(x))
+
+    def call(self, x):
+        return self.predict(x)
+
+    def evaluate(self, x, *args, **kwargs):
+        self(x)
+        return {}
+
+
+@pytest.mark.each_process
+def test_methods_that_have_names_of_loops(images, targets):
+    model, inputs = compiled(Scores()), images.reshape(50, -1)
+    point = model.seen.point
+
+    model.fit(inputs, targets, verbose=0)
+    assert is_shuffled(point)
+    reset_before = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: point.reset_states()
+    )
+    model.fit(
+        inputs,
+        targets,
+        batch_size=50,
+        validation_data=(inputs, targets),
+        callbacks=[reset_before],
+        verbose=0,
+    )
+    assert not is_shuffled(point)
+
+
+class Batches(keras.utils.PyDataset):
+    def __init__(self, images, targets, length):
+        super().__init__()
+        self._all, self._length = (images, targets), length
+
+    def __len__(self):
+        return self._length
+
+    @property
+    def num_batches(self):
+        return self._length
+
+    def __getitem__(self, index):
+        return tuple(part[index % 2 * 25 :][:25] for part in self._all)
+
+
+def in_two(images, targets):
+    for at in (0, 25):
+        yield images[at : at + 25], targets[at : at + 25]
+
+
+@pytest.mark.each_process
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (in_two, False),
+        (lambda *given: Batches(*given, 2), True),
+        (lambda *given: Batches(*given, None), False),
+    ],
+    ids=["generator", "batches", "endless"],
+)
+@pytest.mark.filterwarnings("ignore:`shuffle=True` was passed, but will be ignored")
+def test_what_fit_does_not_shuffle_is_in_its_own_order(images, targets, data, expected):
+    model = compiled(convolutional())
+    with ts.capture(model, "dense") as run:
+        model.fit(data(images, targets), steps_per_epoch=2, verbose=0)
+    assert is_shuffled(run["dense_states"]) == expected
+
+
+@pytest.mark.each_process
+def test_no_stack_of_another_thread_is_walked(images, targets, monkeypatch):
+    """CPython 3.11 crashed once where that thread ran on."""
+
+    def walked():
+        raise AssertionError("the stacks of all threads were asked for")
+
+    monkeypatch.setattr("sys._current_frames", walked)
+    model = compiled(convolutional())
+    with ts.capture(model, "dense") as run:
+        model.fit(images, targets, batch_size=25, verbose=0)
+    assert run["dense_states"].state_count == 50
 
 
 def test_after_a_reset_the_order_is_known_again(images, targets):

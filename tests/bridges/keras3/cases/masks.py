@@ -53,6 +53,22 @@ def test_masks_of_the_model(mask, in_place):
         assert states_of(run, layer) == (13, 3)
 
 
+@pytest.mark.parametrize("in_place", [True, False])
+def test_an_input_that_is_called_like_the_argument_of_keras(in_place):
+    """Keras passes masks of its own to a model by an argument of that name."""
+    words, mask = keras.Input((6, 4)), keras.Input((6,), dtype="int32", name="mask")
+    model = keras.Model([words, mask], layers.Dense(3, name="dense")(words))
+    given = [np.ones((3, 6, 4), "float32"), MASK]
+    if in_place:
+        with ts.capture(model, "dense", mask="mask") as run:
+            model.predict(given, verbose=0)
+    else:
+        captured = ts.build_efficiency_model(model, "dense", mask="mask")
+        captured.predict(given, verbose=0)
+        run = ts.Run(captured.efficiency_layers)
+    assert states_of(run, "dense") == (13, 3)
+
+
 def test_kept_rows_are_those_of_the_sentences_alone():
     model = padded()
     with ts.capture(model, "dense", mask=True) as padding:
