@@ -68,7 +68,10 @@ def _named(
     wanted: object, layers: Layers, itself: tuple[str, object] | None, bridge: Bridge
 ) -> set[str]:
     """Return the names of the layers that a pattern other than ``"*"`` means."""
-    patterns = [each for each in listed(wanted) if not (isinstance(each, str) and each == "*")]
+    each = [*listed(wanted)]
+    patterns = [pattern for pattern in each if not _is_all(pattern)]
+    if len(patterns) == len(each):  # a function is not asked twice for nothing
+        return {name for name, _ in (*layers, *([itself] if itself else []))}
     if not patterns:
         return set()
     try:
@@ -76,6 +79,10 @@ def _named(
     except NoLayerMatches:
         return set()
     return {name for name, _ in found}
+
+
+def _is_all(pattern: object) -> bool:
+    return isinstance(pattern, str) and pattern == "*"
 
 
 def _with_weights(bridge: Bridge, model: object) -> list[object]:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.utils.checkpoint
 from torch import nn
 
 import tensorstate_gpu as ts
@@ -157,6 +158,21 @@ def test_a_graph_that_runs_for_other_tensors_is_not_believed():
     plain, compiled = runs
     assert compiled["part.0_post_states"] == plain["part.0_post_states"]
     assert compiled["part.0:2_post_states"] == "unknown"
+
+
+def test_what_is_checkpointed_in_a_compiled_model_is_unknown():
+    def function(model: Broken, x: torch.Tensor) -> torch.Tensor:
+        h = model.first(x).transpose(0, 1)
+        return torch.utils.checkpoint.checkpoint(model.part, h, use_reentrant=False)
+
+    model = Broken(function)
+    call = torch.compile(model, backend="eager")
+    with ts.capture(model, ["first", "part.0"]) as run, run.labels(range(4)):
+        call(images(4, 3, 3)).sum().backward()
+    assert rows_of(run)["part.0_post_states"] == "unknown"
+    assert run["first_post_states"].instance_count == 4
+    with pytest.raises(ts.errors.InputsUnknown, match="lost at a graph within another one"):
+        run["part.0_post_states"].counts_by()
 
 
 class Encoder(nn.Module):
