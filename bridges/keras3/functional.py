@@ -75,8 +75,10 @@ class EfficiencyModel(Functional):
         names = kwargs.pop("efficiency_layers", None)
         super().__init__(inputs, outputs, name=name, **kwargs)
         points = self.points_of_layers
-        if names is None or names:
-            self.efficiency_layers = [points[name] for name in names or points]
+        if names is None:  # clone_model() passes no names: without layers that were placed by hand
+            names = [name for name, point in points.items() if point.number_in_copy]
+        if names:
+            self.efficiency_layers = [points[name] for name in names]
         if (passes := join(points.values())) is not None:
             self.model_passes = passes
             list_new_points(self, points.values())

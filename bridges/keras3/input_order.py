@@ -56,6 +56,12 @@ class _TrainFunction:
         self.order.note(is_shuffled=_is_of_trainer(caller, "fit") and _shuffles(caller))
         return self._function(*args)
 
+    def __getattr__(self, name: str) -> Any:
+        """Return what else the function has, such as the methods of a tf.function."""
+        if name == "_function":  # a copy that is being made
+            raise AttributeError(name)
+        return getattr(self._function, name)
+
 
 def _training_of_this_call() -> tuple[Any, bool]:
     """Return the model that a function of Keras trains in this thread, and whether it shuffles."""

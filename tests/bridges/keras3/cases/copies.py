@@ -128,6 +128,21 @@ def test_copies_know_whether_axis_0_counts_the_inputs(way, tmp_path):
 
 
 @pytest.mark.parametrize("way", [*WAYS, ".keras"])
+def test_layers_that_were_placed_by_hand_stay_so_in_copies(way, tmp_path):
+    """Attaching again removes what is not chosen any more, but never those."""
+    inputs = keras.Input((4,))
+    hidden = StateCapture("by_hand")(layers.Dense(3, name="a")(inputs))
+    model = keras.Model(inputs, layers.Dense(3, name="b")(hidden))
+    captured = ts.build_efficiency_model(model, "a")
+    twin = (WAYS.get(way) or through_file(tmp_path / f"model{way}"))(captured)
+    assert [*points_after(twin, X)] == ["a_states"]
+    again = ts.build_efficiency_model(twin, "b")
+    assert [*points_after(again, X)] == ["b_states"]
+    by_hand = again.get_layer("by_hand")
+    assert (by_hand.state_count, by_hand.point.passes) == (2 * len(X), None)
+
+
+@pytest.mark.parametrize("way", [*WAYS, ".keras"])
 def test_copies_have_the_options(way, tmp_path):
     tokens, mask = keras.Input((6, 4)), keras.Input((6,), dtype="bool", name="kept")
     hidden = layers.Dense(3, name="dense")(tokens)

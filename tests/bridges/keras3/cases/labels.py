@@ -104,6 +104,7 @@ def test_one_traced_function_serves_fits_that_shuffle_and_others(images, targets
         runs[name]()
         found.append((name, is_shuffled(point)))
     assert found == [(name, name == "fit") for name, _ in found]
+    assert model.train_function.__name__  # which it had, and still has
 
 
 class Scores(keras.Model):
