@@ -80,7 +80,11 @@ def _has_other_inputs(frame: FrameType) -> bool:
     """Return whether what a function of Keras calls has inputs other than those of fit() around."""
     if str(frame.f_globals.get("__name__")).startswith(_OTHERS):
         return True
-    return frame.f_code.co_name in _EVALUATIONS and _model_of(frame) is not None
+    if frame.f_code.co_name not in _EVALUATIONS or _model_of(frame) is None:
+        return False
+    # A method of the user's may have such a name too; but fit() calls the one that evaluates.
+    caller = frame.f_back
+    return _is_of_trainer(frame) or (caller is not None and _is_of_trainer(caller, "fit"))
 
 
 _OTHERS = (

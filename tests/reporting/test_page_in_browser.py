@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import itertools
 import re
 
 import numpy as np
@@ -327,6 +328,22 @@ def test_a_shadow_shows_where_columns_are_hidden(opened, address, scheme):
     left, right = sides()
     assert abs(left - bare) > 30
     assert right == bare
+
+
+def test_names_of_labels_do_not_overlap_on_a_phone(opened, tmp_path):
+    rng = np.random.default_rng(0)
+    labels = ["a label as long as a sentence", *(f"class {number}" for number in range(19))]
+    point = point_of_bits("hidden", rng.random((400, 6)) < 0.3, labels * 20)
+    ts.Run([point]).report(by_label=True).to_html(tmp_path / "labels.html")
+    page = opened((tmp_path / "labels.html").as_uri(), viewport=PHONE)
+    chart = page.locator('[data-chart="divergences"]')
+    chart.scroll_into_view_if_needed()
+    page.wait_for_selector('[data-chart="divergences"] svg')
+    for number, (place, size) in enumerate((("x", "width"), ("y", "height"))):
+        names = chart.locator(".role-axis").nth(number).locator("text:not([opacity='0'])").all()
+        assert len(names) > 3
+        for one, other in itertools.pairwise(name.bounding_box() for name in names):
+            assert one[place] + one[size] <= other[place] + 3  # of boxes, which letters do not fill
 
 
 def test_a_long_name_leaves_room_for_what_is_said_of_it(opened, tmp_path):

@@ -121,12 +121,13 @@
   };
   const LEGEND = 110;
 
-  // In their order, and upright where they are short.
-  const nameLabels = (spec, labels) => {
+  // In their order, and upright where they are short. On a phone, squares are smaller than letters: those that would overlap are left out.
+  const nameLabels = (spec, labels, labelLimit) => {
     const labelAngle = Math.max(...labels.map((label) => label.length)) > 3 ? -90 : 0;
     for (const { encoding } of spec.layer) {
       encoding.x.sort = encoding.y.sort = labels;
-      encoding.x.axis = { labelAngle };
+      encoding.x.axis = { labelAngle, labelLimit, labelOverlap: "greedy" };
+      encoding.y.axis = { labelLimit, labelOverlap: "greedy" };
     }
   };
 
@@ -138,7 +139,7 @@
     if (name === "efficiency") spec.height = 28 * data.efficiency.length;
     if (name === "divergences") {
       const { labels } = source;
-      nameLabels(spec, labels);
+      nameLabels(spec, labels, place.clientWidth / 3);
       drawSquares(spec, place, labels.length, labels.length, Math.min(place.clientWidth / 3, 20 + 7 * Math.max(...labels.map((label) => label.length))));
     }
     if (name === "correlations") drawSquares(spec, place, source.neurons.length, source.neurons.length);

@@ -106,6 +106,45 @@ def test_one_traced_function_serves_fits_that_shuffle_and_others(images, targets
     assert found == [(name, name == "fit") for name, _ in found]
 
 
+class Scores(keras.Model):
+    """Its forward pass is a method of the name of a loop of Keras; its validation is its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense, self.seen = layers.Dense(3), ts.StateCapture("seen")
+
+    def predict(self, x):
+        return self.dense(self.seen(x))
+
+    def call(self, x):
+        return self.predict(x)
+
+    def evaluate(self, x, *args, **kwargs):
+        self(x)
+        return {}
+
+
+@pytest.mark.each_process
+def test_methods_that_have_names_of_loops(images, targets):
+    model, inputs = compiled(Scores()), images.reshape(50, -1)
+    point = model.seen.point
+
+    model.fit(inputs, targets, verbose=0)
+    assert is_shuffled(point)
+    reset_before = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: point.reset_states()
+    )
+    model.fit(
+        inputs,
+        targets,
+        batch_size=50,
+        validation_data=(inputs, targets),
+        callbacks=[reset_before],
+        verbose=0,
+    )
+    assert not is_shuffled(point)
+
+
 class Batches(keras.utils.PyDataset):
     def __init__(self, images, targets, length):
         super().__init__()
