@@ -12,6 +12,7 @@ from tensorstate_gpu._capturing.attachment import Method, plan_attachment
 from tensorstate_gpu._capturing.bridge_protocol import Bridge
 from tensorstate_gpu._capturing.options import NeuronAxis
 from tensorstate_gpu._capturing.sampling import EVAL, TRAIN
+from tensorstate_gpu._process.interrupts import deferred_interrupts
 from tensorstate_gpu.errors import SinkFailedWarning
 from tensorstate_gpu.reporting.text import with_noun
 from tensorstate_gpu.training.loggers import check_sink, hand_to
@@ -188,7 +189,8 @@ class StateMonitor(PhaseCounts):
     def _follow(self) -> None:
         """Attach the capture points if passes that run now are captured, and detach them if not."""
         if not self._removed:
-            self._switch.turn(self._sampler.wants_now())
+            with deferred_interrupts():  # else some stages would take batches, and others not
+                self._switch.turn(self._sampler.wants_now())
 
     def reset(self, phase: str | None = None) -> None:
         """Delete the counts of a phase, or of all.

@@ -7,6 +7,7 @@ import torch
 
 import tensorstate_gpu as ts
 from tensorstate_gpu.bridges.pytorch.hooks import StateCaptureHook
+from tensorstate_gpu.bridges.pytorch.sampled_stages import SampledStagedHook
 
 LAYERS = 3
 
@@ -20,8 +21,8 @@ def model():
 def interrupt(monkeypatch):
     """Returns a function: the first call of a method of hooks is followed by Ctrl-C, once."""
 
-    def prepare(name):
-        method = getattr(StateCaptureHook, name)
+    def prepare(name, kind=StateCaptureHook):
+        method = getattr(kind, name)
 
         def interrupted(self, *args, **kwargs):
             result = method(self, *args, **kwargs)
@@ -29,7 +30,7 @@ def interrupt(monkeypatch):
             signal.raise_signal(signal.SIGINT)
             return result
 
-        monkeypatch.setattr(StateCaptureHook, name, interrupted)
+        monkeypatch.setattr(kind, name, interrupted)
 
     return prepare
 
@@ -124,3 +125,15 @@ def test_a_monitor_ends_to_capture(model, interrupt):
     assert hooks_of(model) > interrupted
     monitor.step()
     assert hooks_of(model) == interrupted
+
+
+def test_stages_of_a_monitor_begin_to_take_batches(model, interrupt):
+    monitor = ts.StateMonitor(model, "Linear", every_n_steps=2, stage_rows=8)
+    model(torch.ones(2, 4))
+    monitor.step()
+    interrupt("want", SampledStagedHook)
+    with pytest.raises(KeyboardInterrupt):
+        monitor.step()
+    model(torch.ones(2, 4))
+    monitor.step()
+    assert [monitor.counts(str(number)).total for number in range(LAYERS)] == [4] * LAYERS

@@ -49,7 +49,7 @@ def test_calls_that_cannot_be_wrapped(step, model, store, monkeypatch):
     assert_as_before(model, store)
 
 
-@pytest.mark.parametrize("step", ["_list_new_points", "_copy_compile_config"])
+@pytest.mark.parametrize("step", ["list_new_points", "_copy_compile_config"])
 def test_a_model_that_cannot_be_rebuilt(step, model, store, monkeypatch):
     def fail(*_):
         raise MemoryError
