@@ -148,7 +148,9 @@ def _kinds_of(kind: type) -> set[type]:
     return {kind}.union(*map(_kinds_of, kind.__subclasses__()))
 
 
-_TRACED = ("train_function", "test_function", "predict_function")
+_OF_KERAS = ("train_function", "test_function", "predict_function")
+_OF_HUB = "generate_function"  # of KerasHub, which makes it where it is None
+_TRACED = (*_OF_KERAS, _OF_HUB)
 
 
 def retrace(models: Iterable[weakref.ref[Any]]) -> None:
@@ -158,9 +160,11 @@ def retrace(models: Iterable[weakref.ref[Any]]) -> None:
         if model is None:
             continue
         _update_jit_setting(model)
-        for name in _TRACED:
+        for name in _OF_KERAS:
             if getattr(model, name, None) is not None:
                 getattr(model, f"make_{name}")(force=True)
+        if _OF_HUB in vars(model) and hasattr(model, f"make_{_OF_HUB}"):
+            setattr(model, _OF_HUB, None)
 
 
 def _update_jit_setting(model: Any) -> None:

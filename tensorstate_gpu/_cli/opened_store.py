@@ -47,6 +47,8 @@ def open_one(path: str) -> tuple[Store, Path | None]:
 
 def only_layer(store: Store | Stores, name: str | None) -> StoredRows:
     """Return a layer by its name, or the only one. Raises ValueError if there is no such layer."""
+    if not len(store):
+        raise ValueError(f"{store} holds no rows")
     if name is None and len(store) != 1:
         raise ValueError(f"{store} has the layers {store.names}: --layer says which")
     return layer_named(store, store.names[0] if name is None else name)

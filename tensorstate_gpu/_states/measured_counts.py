@@ -54,10 +54,11 @@ class MeasuredCounts(ABC):
     def __repr__(self) -> str:
         kind = type(self).__name__
         if not len(self):
-            return f"{kind}(empty, {self.neurons} neurons)"
+            return f"{kind}(empty, {_number(self.neurons, 'neuron')})"
         return (
-            f"{kind}({len(self):,} distinct of {self.total:,} states, {self.neurons:,} "
-            f"neurons, entropy {self.entropy():.3f} bits, efficiency {self.efficiency():.1%}, "
+            f"{kind}({len(self):,} distinct of {_number(self.total, 'state')}, "
+            f"{_number(self.neurons, 'neuron')}, entropy {self.entropy():.3f} bits, "
+            f"efficiency {self.efficiency():.1%}, "
             f"coverage {information.coverage(self._weights):.1%})"
         ).replace("%", " %")
 
@@ -76,3 +77,7 @@ class MeasuredCounts(ABC):
             "coverage": f"{100 * information.coverage(self._weights):.1f} %",
         }
         return html_table(shown, [tuple(shown.values())], [html_bar(efficiency)])
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"

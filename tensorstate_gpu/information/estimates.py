@@ -85,7 +85,8 @@ def estimate(
     jackknife's estimate; and what states may add of which the sample has none, or fewer by chance.
     It holds where the coverage is at least 0.9, and is given where that is so with 95 % confidence.
     A kind of instance that the sample has none of, with many more states than all others, can add
-    up to 3 (neurons - entropy) / instances bits more; see docs/statistics.md.
+    up to 3 (neurons - entropy) / instances bits more; instances whose states no other has, up to
+    (1 - least coverage) (neurons - entropy); see docs/statistics.md.
 
     Examples
     --------

@@ -126,8 +126,11 @@ class RunWriter:
 
     def check_folder_of(self, name: str) -> None:
         """Raise ValueError if a layer would share its folder with one of another name."""
-        other = self._without_case.setdefault(name.casefold(), name)
-        if other != name and other in self._names and self.files.ignores_case():
+        alike = name.casefold()
+        other = self._without_case.get(alike)
+        if other not in self._names:  # it was released, or never taken
+            other = self._without_case[alike] = name
+        if other != name and self.files.ignores_case():
             raise ValueError(
                 f"the file system of {self.files} does not tell capital letters from small ones: "
                 f"{name!r} would share a folder with {other!r}; capture one of them into another "

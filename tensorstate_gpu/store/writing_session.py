@@ -52,7 +52,10 @@ class WritingSession:
         self.writer.life.check_open()
         with self._lock:
             if name in self._claimed:
-                raise ValueError(f"{self._files} already has states of {name!r}")
+                raise ValueError(
+                    f"{self._files} already has states of {name!r}, of another capture point of "
+                    "this program; once it is closed, Store(path, mode='a') goes on with them"
+                )
             known = self._opened_record.layers
             if known and name not in known and not may_be_new:
                 raise ValueError(f"{self._files} holds the layers {list(known)}, and not {name!r}")

@@ -34,6 +34,13 @@ def test_a_layer_that_keeps_counts(did, refused, tmp_path):
     assert "'layer' keeps counts only" in refused(*part)
 
 
+def test_a_store_without_layers(refused, tmp_path):
+    ts.Store(tmp_path / "empty", "x").close()
+    for options in ((), ("--layer", "c")):
+        told = refused("count", tmp_path / "empty", *options, "--to", tmp_path / "counts")
+        assert "empty holds no rows" in told
+
+
 def test_parts_and_ranges(did, run, tmp_path):
     expected = ts.Store(run)["a"].histogram()
     parts = [tmp_path / "parts" / str(number) for number in range(3)]

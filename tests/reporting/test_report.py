@@ -323,6 +323,8 @@ def test_a_layer_that_is_hardly_ever_in_another_state_is_not_shown_as_constant()
 
 
 def test_one_input_is_no_plural():
+    point = point_of_bits("layer", np.ones((1, 1), bool))
+    assert repr(point.histogram()).startswith("StateCounts(1 distinct of 1 state, 1 neuron, ")
     shown = repr(point_of_bits("layer", np.ones((1, 2), bool)).estimate())
     assert shown == "Estimate(0 bits, bounds 0 to 2, bounds only, coverage 0.0 %, 1 instance)"
 

@@ -36,6 +36,14 @@ def test_a_name_that_no_layer_has_taken_is_in_nobodys_way(store, tmp_path):
     store.session.writer.check_folder_of("gate")
 
 
+def test_a_name_that_is_free_again_goes_to_the_next_one(store, tmp_path):
+    (tmp_path / "run.zarr" / "ZARR.JSON").symlink_to("zarr.json")
+    ts.CapturePoint("Gate", store).intake.sink.release_name()
+    ts.CapturePoint("gate", store)
+    with pytest.raises(ValueError, match=r"capital letters .*'Gate' .*'gate'"):
+        ts.CapturePoint("Gate", store)
+
+
 def test_where_case_counts_both_are_captured(store):
     model = two_layers()
     ts.build_efficiency_model(model, "*", storage_path=store)

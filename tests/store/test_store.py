@@ -206,7 +206,7 @@ def test_two_points_in_one_store(tmp_path):
 def test_the_same_name_twice_is_refused(tmp_path):
     point = new_point(tmp_path)
     point.append(new_rows(5, 2), 5)
-    with pytest.raises(ValueError, match="already has states of 'layer'"):
+    with pytest.raises(ValueError, match=r"already has states of 'layer'.* mode='a'\) goes on"):
         ts.CapturePoint("layer", tmp_path)
     np.testing.assert_array_equal(point.raw_states, new_rows(5, 2))
 

@@ -19,6 +19,7 @@ FILES = (
         "calls_in_code.py",
         "without_neurons.py",
         "failed_attaching.py",
+        "generating.py",
     ),
 )
 PROCESSES = {
