@@ -11,8 +11,8 @@ import pytest
 
 import tensorstate_gpu as ts
 from tensorstate_gpu.bridges.pytorch.axis_flow import TracedAxes
+from tensorstate_gpu.bridges.pytorch.axis_flow.across_graphs import as_text
 from tensorstate_gpu.bridges.pytorch.axis_flow.factors import batch, neuron, position
-from tensorstate_gpu.bridges.pytorch.axis_flow.graph_axes import _as_text
 from tensorstate_gpu.bridges.pytorch.batch_plan import _MOST_KINDS, kind_of
 from tensorstate_gpu.cuda import device
 from tests.cuda.cases.streams import assert_counts, packed
@@ -214,7 +214,7 @@ def test_other_graphs(on_cuda, looked_at):
     """In one the inputs are along the first axis of a tensor, in the other along the second."""
     hook, rows = Layer(on_cuda, neuron_axis=2).hook, []
     known = [batch(4), position(4)], [position(4), batch(4)]
-    graphs = [_as_text(TracedAxes((*axes, neuron(NEURONS)), "", "")) for axes in known]
+    graphs = [as_text(TracedAxes((*axes, neuron(NEURONS)), "", "")) for axes in known]
     hook.pass_log.counter.here.inputs = 4
     for number in range(6):
         x = on_cuda(numbers(number, 16).reshape(4, 4, NEURONS))
