@@ -74,6 +74,7 @@ class RunWriter:
         self._layers: dict[str, WrittenLayer] = {}
         self._order = dict.fromkeys(record.layers)  # of all names that ever were among these
         self._removals: Counter[str] = Counter()  # of layers, by name: those that are not done yet
+        self._finished: set[str] = set()  # names of layers that run in no pass from now on
         self._sources: weakref.WeakSet[BatchSource] = weakref.WeakSet()
         # Jobs ask for it, too. A signal handler that commits waits for them, so none may run in a
         # thread that holds it: these defer signals.
@@ -101,7 +102,18 @@ class RunWriter:
         """List a layer in the next commit, even if it has no rows yet."""
         with deferred_interrupts(), self._lock:
             self._names[name] = self._order[name] = None
+            self._finished.discard(name)
             self._sources.add(source)
+
+    def finish(self, names: Iterable[str]) -> None:
+        """Leave layers as they are: what breaks from now on is a pass of others."""
+        with self._lock:
+            self._finished.update(names)
+            if self._finished.issuperset(self._names):  # passes of a run that begins later are new
+                self._pass_starts, self._passes_ended = PassStarts(), False
+
+    def _running(self) -> list[WrittenLayer]:
+        return [layer for name, layer in self._layers.items() if name not in self._finished]
 
     def release(self, name: str) -> None:
         """List a layer no more, of which nothing was captured. Its files, if any, are deleted."""
@@ -239,7 +251,7 @@ class RunWriter:
         try:
             self._background.wait()
             with deferred_interrupts(), self._lock:
-                for layer in self._layers.values():
+                for layer in self._running():
                     layer.rewind_pass()
         finally:
             self._rejects_batches = False
@@ -247,9 +259,10 @@ class RunWriter:
 
     def _progress(self) -> list[tuple[int, bool]]:
         """Return the instances of each layer, and whether it runs in every pass."""
-        layers = [(each.instance_count, each.runs_always) for each in self._layers.values()]
+        layers = [(each.instance_count, each.runs_always) for each in self._running()]
         if not self._passes_ended:  # the first pass may have failed before it came to some layers
-            waiting = [self.committed(name) for name in self._names.keys() - self._layers]
+            others = self._names.keys() - self._layers.keys() - self._finished
+            waiting = [self.committed(name) for name in others]
             layers += [(0 if each is None else each.instances, False) for each in waiting]
         return layers
 
@@ -360,7 +373,7 @@ class RunWriter:
     def _commit_when_idle(self) -> None:
         with self._lock:
             # Layers with different numbers of inputs mean that a forward pass is not complete.
-            same = len({layer.instance_count for layer in self._layers.values()}) == 1
+            same = len({layer.instance_count for layer in self._running()}) == 1
             if same and self._clock.is_idle():
                 self.submit_commit()
 

@@ -156,6 +156,7 @@ class WritingSession:
         with self._lock:
             self._unfinished.difference_update(names)
             closes = self.created_from_path and not self._unfinished
+        self.writer.finish(names)
         if closes:
             self.close(finished=not self._broken)
         else:

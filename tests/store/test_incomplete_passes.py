@@ -70,7 +70,9 @@ def test_a_first_pass_that_ctrl_c_ends_is_forgotten(path):
         with pytest.raises(KeyboardInterrupt):
             go_on()
         hook.remove()
-        assert [len(layer) for layer in ts.Store(path).efficiency_layers] == [committed] * 2
+        # Of a first run that captured nothing, the store lists no layers.
+        expected = [committed] * 2 if committed else []
+        assert [len(layer) for layer in ts.Store(path).efficiency_layers] == expected
         with ts.Store(path, "a") as store, ts.capture(model, "Linear", storage_path=store) as run:
             assert run.instance_count == committed
             model(torch.ones(5, 3))
@@ -113,3 +115,37 @@ def test_whole_passes_are_kept_where_an_exception_comes_between_them(path):
         program()
     for layer in ts.Store(path).efficiency_layers:
         assert layer.state_count == 15
+
+
+@pytest.mark.parametrize("keep", ["states", "counts"])
+@pytest.mark.parametrize("before", [1, 3])
+@pytest.mark.parametrize("passes", [0, 1, 3])
+def test_a_pass_that_breaks_takes_nothing_from_an_earlier_run(passes, before, keep, path):
+    """A store of the user's has several runs, of other layers each."""
+    linear, broken = torch.nn.Linear, [False]
+
+    def interrupt(*_):
+        if broken[0]:
+            raise KeyboardInterrupt
+
+    def run_until_broken(store):
+        with ts.capture(second, ["1", "2"], storage_path=store, keep=keep):
+            for each in range(passes + 1):
+                broken[0] = each == passes
+                second(data)
+
+    first = torch.nn.Sequential(linear(3, 16))
+    second = torch.nn.Sequential(torch.nn.Identity(), linear(3, 16), linear(16, 8))
+    second[1].register_forward_hook(interrupt)
+    data = torch.ones(5, 3)
+    with ts.Store(path, "x", commit_seconds=None) as store:
+        with ts.capture(first, "0", storage_path=store, keep=keep) as run:
+            for _ in range(before):
+                first(data)
+        assert run["0_post_states"].instance_count == 5 * before
+        with pytest.raises(KeyboardInterrupt):
+            run_until_broken(store)
+    found = {layer.name: layer.instance_count for layer in ts.Store(path).efficiency_layers}
+    of_second = {f"{layer}_post_states": 5 * passes for layer in (1, 2)} if passes else {}
+    assert found == {"0_post_states": 5 * before, **of_second}
+    assert ts.Store(path).verify().good
