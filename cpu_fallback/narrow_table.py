@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from .compiling import inlined, kernel
 from .intrinsics import address_of, fold_multiply, load_word, prefetch, store_word
 from .kernel_types import Bytes, Counts32, Ints, Words
-from .table import Table
+from .table import CHANGED, Table
 from .words import SEED, row_word, store_bytes
 
 _BATCH = 32  # rows hashed before they are probed, so that their cache misses overlap
@@ -101,7 +101,9 @@ class NarrowTable(Table):
             _take_from_array(packed, weights, start, stop, self._array)
             self._used = int(np.count_nonzero(self._array))  # whatever rows are there by now
         else:
-            self._used = _take_back(packed, weights, start, stop, self._slots, SEED)
+            self._used, taken = _take_back(packed, weights, start, stop, self._slots, SEED)
+            if taken < stop - start:
+                raise RuntimeError(CHANGED)
 
     def entries(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Return the distinct rows (distinct, bytes), in no order, and their counts."""
@@ -194,21 +196,29 @@ def _rehash(old: Words, new: Words, seed: np.uint64) -> None:
 @kernel
 def _take_back(
     packed: Bytes, weights: Ints | None, start: int, stop: int, slots: Words, seed: np.uint64
-) -> int:
-    """Count rows less often; return how many keys are left. Those of count 0 are removed."""
+) -> tuple[int, int]:
+    """Count rows less often, up to one that was not counted; remove those of count 0.
+
+    Return how many keys are left, and how many rows were taken back.
+    """
     width = packed.shape[1]
     row, end = address_of(packed) + start * width, address_of(packed) + packed.size
     mask, shift = len(slots) - 1, _shift_for(slots)
     first = 0  # a slot that is empty before keys are removed: no key is beyond it
     while slots[first, 1] != 0:
         first += 1
-    for i in range(start, stop):
-        key = row_word(row, 0, width, end)
+    done = start
+    while done < stop:
+        key, steps = row_word(row, 0, width, end), 0
         place = _slot_of(key, seed, shift)
-        while slots[place, 1] == 0 or slots[place, 0] != key:
+        while steps <= mask and (slots[place, 1] == 0 or slots[place, 0] != key):
             place = (place + 1) & mask
-        slots[place, 1] -= np.uint64(1) if weights is None else np.uint64(weights[i])
+            steps += 1
+        if steps > mask:
+            break
+        slots[place, 1] -= np.uint64(1) if weights is None else np.uint64(weights[done])
         row += width
+        done += 1
     used = 0
     for step in range(1, len(slots) + 1):
         old = (first + step) & mask
@@ -220,7 +230,7 @@ def _take_back(
                 place = (place + 1) & mask
             slots[place, 0], slots[place, 1] = key, count
             used += 1
-    return used
+    return used, done - start
 
 
 @kernel

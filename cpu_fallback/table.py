@@ -10,6 +10,11 @@ from numpy.typing import NDArray
 # counting, False lets the table grow.
 StopRule = Callable[[int, int, int], bool]
 
+CHANGED = (
+    "there was no memory for more states, and rows that were to be taken back are not those that "
+    "were counted: another thread has changed them, and the counts are wrong"
+)
+
 
 def never_stop(distinct: int, seen: int, to_come: int) -> bool:
     """A stop rule that never stops."""
@@ -56,7 +61,10 @@ class Table(ABC):
     def take_back(
         self, packed: NDArray[np.uint8], weights: NDArray[np.int64] | None, start: int, stop: int
     ) -> None:
-        """Count rows no longer that were counted last. Needs no memory."""
+        """Count rows no longer that were counted last. Needs no memory.
+
+        Raises RuntimeError if they are no longer those that were counted.
+        """
 
     @abstractmethod
     def _insert(

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from .compiling import kernel
 from .intrinsics import address_of, load_word, prefetch, store_word
 from .kernel_types import Bytes, Int, Ints, Words
-from .table import Table
+from .table import CHANGED, Table
 from .words import SEED, copy_row, hash_row, rows_equal
 
 _BATCH = 32  # rows hashed before they are probed, so that their cache misses overlap
@@ -52,7 +52,9 @@ class WideTable(Table):
     def take_back(
         self, packed: NDArray[np.uint8], weights: NDArray[np.int64] | None, start: int, stop: int
     ) -> None:
-        _take_back(packed, weights, start, stop, self._slots, self._rows, self._counts, SEED)
+        table = self._slots, self._rows, self._counts
+        if _take_back(packed, weights, start, stop, *table, SEED) < stop - start:
+            raise RuntimeError(CHANGED)
         while self._used and not self._counts[self._used - 1]:  # rows that came last
             self._used -= 1
         self._slots.fill(0)
@@ -123,19 +125,22 @@ def _take_back(
     rows: Bytes,
     counts: Ints,
     seed: np.uint64,
-) -> None:
-    """Count rows less often. Their slots stay."""
+) -> int:
+    """Count rows less often, up to one that was not counted; return how many. Their slots stay."""
     width, mask = packed.shape[1], len(slots) - 1
     row, kept = address_of(packed) + start * width, address_of(rows)
     index_mask = (np.uint64(1) << np.uint64(_INDEX_BITS)) - np.uint64(1)
     for i in range(start, stop):
         place = np.int64(hash_row(row, width, seed)) & mask
         entry = np.int64(slots[place] & index_mask) - 1
-        while not rows_equal(row, kept + entry * width, width):
+        while entry >= 0 and not rows_equal(row, kept + entry * width, width):
             place = (place + 1) & mask
             entry = np.int64(slots[place] & index_mask) - 1
+        if entry < 0:
+            return i - start
         counts[entry] -= 1 if weights is None else weights[i]
         row += width
+    return stop - start
 
 
 @kernel

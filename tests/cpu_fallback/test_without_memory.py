@@ -10,6 +10,7 @@ import tensorstate_gpu as ts
 from tensorstate_gpu import testing as oracle
 from tensorstate_gpu.cpu_fallback import counter, running_counts
 from tensorstate_gpu.cpu_fallback.narrow_table import NarrowTable
+from tensorstate_gpu.cpu_fallback.table import never_stop
 from tensorstate_gpu.cpu_fallback.wide_table import WideTable
 
 
@@ -200,3 +201,16 @@ def test_memory_that_is_really_short():
     done = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True)
     assert "none of 1,048,576 rows was counted" in done.stdout
     assert "as expected" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("width", [5, 8, 16, 100])
+def test_rows_that_another_thread_has_changed_are_not_looked_for_without_end(width):
+    rows = np.unique(rows_of(3000, width, 3000, 0), axis=0)
+    table = (NarrowTable if width <= 8 else WideTable)(width)
+    assert table.add(rows, None, 0, len(rows), never_stop) == len(rows)
+    table.take_back(rows, None, 0, 7)  # as long as they are the same
+    assert len(table) == (len(rows) - 7 if width <= 8 else len(rows))
+    changed = rows.copy()
+    changed[100] = rows[100] ^ 0x55
+    with pytest.raises(RuntimeError, match="another thread has changed them"):
+        table.take_back(changed, None, 7, len(rows))
