@@ -11,6 +11,7 @@ from tensorstate_gpu._arrays.array_types import NativeArray
 from tensorstate_gpu._capturing.options import CaptureOptions
 from tensorstate_gpu._capturing.sampling import TRAIN, Sampler, sampled
 from tensorstate_gpu._layers.batches import Batches, divided
+from tensorstate_gpu._process.interrupts import deferred_interrupts
 from tensorstate_gpu._states.backends import backend_for, device_of
 
 from .found_axis import FoundAxis
@@ -98,10 +99,11 @@ class StageSwitch(HookSwitch):
         """Let the stages take batches from now on, or pass them over."""
         now = on, self._sampler.phase
         if now != self._since:
-            self.drain()
-            self._since = now
-            for hook in self._staged:
-                hook.want(on)
+            with deferred_interrupts():  # between stages, some would go on as before
+                self.drain()
+                self._since = now
+                for hook in self._staged:
+                    hook.want(on)
 
     def _puts_hooks_back(self) -> bool:
         """Ask whether a pass is captured: outside of training, each is a step. The hooks stay."""

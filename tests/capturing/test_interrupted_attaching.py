@@ -137,3 +137,16 @@ def test_stages_of_a_monitor_begin_to_take_batches(model, interrupt):
     model(torch.ones(2, 4))
     monitor.step()
     assert [monitor.counts(str(number)).total for number in range(LAYERS)] == [4] * LAYERS
+
+
+def test_stages_of_a_monitor_begin_to_take_batches_in_a_pass(model, interrupt):
+    monitor = ts.StateMonitor(model, "Linear", every_n_steps=2, stage_rows=8)
+    model(torch.ones(2, 4))
+    monitor.step()
+    model.eval()
+    interrupt("want", SampledStagedHook)
+    with pytest.raises(KeyboardInterrupt):
+        model(torch.ones(2, 4))
+    model(torch.ones(3, 4))
+    totals = [monitor.counts(str(number), phase="eval").total for number in range(LAYERS)]
+    assert totals == [3] * LAYERS
