@@ -107,7 +107,7 @@ class RunWriter:
 
     def finish(self, names: Iterable[str]) -> None:
         """Leave layers as they are: what breaks from now on is a pass of others."""
-        with self._lock:
+        with deferred_interrupts(), self._lock:
             self._finished.update(names)
             if self._finished.issuperset(self._names):  # passes of a run that begins later are new
                 self._pass_starts, self._passes_ended = PassStarts(), False
