@@ -131,14 +131,15 @@ def test_a_pass_that_breaks_takes_nothing_from_an_earlier_run(passes, before, ke
             raise KeyboardInterrupt
 
     def run_until_broken(store):
-        with ts.capture(second, ["1", "2"], storage_path=store, keep=keep):
+        with ts.capture(second, ["1", "3"], storage_path=store, keep=keep):
             for each in range(passes + 1):
                 broken[0] = each == passes
                 second(data)
 
     first = torch.nn.Sequential(linear(3, 16))
-    second = torch.nn.Sequential(torch.nn.Identity(), linear(3, 16), linear(16, 8))
-    second[1].register_forward_hook(interrupt)
+    nothing = torch.nn.Identity
+    second = torch.nn.Sequential(nothing(), linear(3, 16), nothing(), linear(16, 8))
+    second[2].register_forward_hook(interrupt)
     data = torch.ones(5, 3)
     with ts.Store(path, "x", commit_seconds=None) as store:
         with ts.capture(first, "0", storage_path=store, keep=keep) as run:
@@ -148,7 +149,7 @@ def test_a_pass_that_breaks_takes_nothing_from_an_earlier_run(passes, before, ke
         with pytest.raises(KeyboardInterrupt):
             run_until_broken(store)
     found = {layer.name: layer.instance_count for layer in ts.Store(path).efficiency_layers}
-    of_second = {f"{layer}_post_states": 5 * passes for layer in (1, 2)} if passes else {}
+    of_second = {f"{layer}_post_states": 5 * passes for layer in (1, 3)} if passes else {}
     assert found == {"0_post_states": 5 * before, **of_second}
     assert ts.Store(path).verify().good
 
