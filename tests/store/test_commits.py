@@ -88,6 +88,18 @@ def test_commit_seconds(tmp_path):
     assert ts.Store(path).record.commits == commits  # nothing new, nothing written
 
 
+def test_commit_seconds_of_a_run_that_comes_later(tmp_path):
+    """An earlier one has seen another number of inputs, and sees no more."""
+    path = tmp_path / "run"
+    store = ts.Store(path, "x", commit_seconds=0.2)
+    first, second = points_in(store)
+    first.append(ROWS, 100)
+    first.close()
+    for _ in range(3):
+        second.append(ROWS, 100)
+    wait_until(lambda: committed(path) == {"a": 100, "b": 300})
+
+
 def test_a_layer_that_came_first_and_comes_no_more(tmp_path):
     path = tmp_path / "run"
     store = ts.Store(path, "x", commit_rows=1, commit_seconds=None)
