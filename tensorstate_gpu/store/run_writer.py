@@ -75,7 +75,7 @@ class RunWriter:
         self._order = dict.fromkeys(record.layers)  # of all names that ever were among these
         self._removals: Counter[str] = Counter()  # of layers, by name: those that are not done yet
         self._finished: set[str] = set()  # names of layers that run in no pass from now on
-        self._sources: weakref.WeakSet[BatchSource] = weakref.WeakSet()
+        self._sources: weakref.WeakValueDictionary[str, BatchSource] = weakref.WeakValueDictionary()
         # Jobs ask for it, too. A signal handler that commits waits for them, so none may run in a
         # thread that holds it: these defer signals.
         self._lock = ForkSafeLock()
@@ -103,11 +103,11 @@ class RunWriter:
         with deferred_interrupts(), self._lock:
             self._names[name] = self._order[name] = None
             self._finished.discard(name)
-            self._sources.add(source)
+            self._sources[name] = source
 
     def finish(self, names: Iterable[str]) -> None:
         """Leave layers as they are: what breaks from now on is a pass of others."""
-        with self._lock:
+        with deferred_interrupts(), self._lock:
             self._finished.update(names)
             if self._finished.issuperset(self._names):  # passes of a run that begins later are new
                 self._pass_starts, self._passes_ended = PassStarts(), False
@@ -239,7 +239,7 @@ class RunWriter:
         if not self.life.is_open():
             return False
         self.drain_all()
-        sources = list(self._sources)
+        sources = [each for name, each in self._sources.items() if name not in self._finished]
         if any(source.passes_overlap() for source in sources):
             return False
         if not is_broken(self._progress(), [source.in_pass() for source in sources]):
@@ -321,7 +321,7 @@ class RunWriter:
 
     def wait_for_pending(self) -> None:
         """Wait for batches that a framework is still computing."""
-        for source in list(self._sources):
+        for source in list(self._sources.values()):
             source.wait_for_pending()
 
     def commit_between_passes(self) -> None:

@@ -1,5 +1,7 @@
 """Stores after passes that an exception ended: they contain whole passes."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -149,3 +151,36 @@ def test_a_pass_that_breaks_takes_nothing_from_an_earlier_run(passes, before, ke
     of_second = {f"{layer}_post_states": 5 * passes for layer in (1, 2)} if passes else {}
     assert found == {"0_post_states": 5 * before, **of_second}
     assert ts.Store(path).verify().good
+
+
+def test_a_pass_that_breaks_after_a_run_of_two_threads(path):
+    """That its passes ran beside each other says nothing of the next run's."""
+    both_run, broken = threading.Barrier(2), [False]
+
+    def meet(*_):
+        both_run.wait(60)
+
+    first = torch.nn.Sequential(torch.nn.Tanh(), torch.nn.Linear(3, 4))
+    first[0].register_forward_hook(meet)
+    second = torch.nn.Sequential(torch.nn.Tanh(), torch.nn.ReLU(), torch.nn.Linear(3, 8))
+    second[1].register_forward_hook(lambda *_: 1 / 0 if broken[0] else None)
+    data = torch.ones(5, 3)
+
+    def run_until_broken(store):
+        with ts.capture(second, ["0", "2"], storage_path=store):
+            second(data)
+            broken[0] = True
+            second(data)
+
+    with ts.Store(path, "x", commit_seconds=None) as store:
+        with ts.capture(first, "1", storage_path=store) as run:
+            threads = [threading.Thread(target=first, args=(data,)) for _ in range(2)]
+            for each in threads:
+                each.start()
+            for each in threads:
+                each.join()
+        assert run["1_post_states"].intake.passes_overlap()
+        with pytest.raises(ZeroDivisionError):
+            run_until_broken(store)
+    found = {layer.name: layer.instance_count for layer in ts.Store(path).efficiency_layers}
+    assert found == {"1_post_states": 10, "0_post_states": 5, "2_post_states": 5}

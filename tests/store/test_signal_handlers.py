@@ -75,8 +75,13 @@ def committing(model, run):
     run["Linear"].flush()
 
 
+def finishing(model, run):
+    model(torch.ones(4, 3))
+    run.close()
+
+
 @pytest.mark.parametrize("keep", ["states", "counts"])
-@pytest.mark.parametrize("work", [first_pass, later_pass, reading, committing])
+@pytest.mark.parametrize("work", [first_pass, later_pass, reading, committing, finishing])
 def test_a_handler_that_commits(work, keep, handlers, tmp_path):
     def late(*_):
         raise TimeoutError("the handler waits for what it has interrupted")
