@@ -165,8 +165,8 @@ class Intake:
         ``inputs_unknown``: why rows belong to no known instance.
         ``spatial_shape``: the sizes of the activations without instances and neurons.
 
-        Labels of another number of instances do not fit, and are left out with a warning: a forward
-        pass does not fail for its labels.
+        Labels of another number of instances, or of another kind than a store has, are left out
+        with a warning: a forward pass does not fail for its labels.
         """
         if self.is_stopped or self.pauses:
             return
@@ -179,16 +179,20 @@ class Intake:
             if self._resumed or self.accumulator is None or neurons != self.accumulator.neurons:
                 self.declare(neurons, axis)
             assert self.accumulator is not None
-            fits, notes, count = True, NOTHING, 0
+            why, notes = None, NOTHING
             if (now := self.notes_now()) is not NO_NOTES:
-                count = instances if isinstance(instances, int) else cached_totals(instances)[0]
                 notes = now.of_instances
-                fits = notes.length in (None, count)
-            self.accumulator.append(packed, instances, notes if fits else NOTHING, trusted=True)
+                count = instances if isinstance(instances, int) else cached_totals(instances)[0]
+                if (
+                    why := _misfit(notes, count) or self.accumulator.why_refused(notes)
+                ) is not None:
+                    notes = NOTHING
+            self.accumulator.append(packed, instances, notes, trusted=True)
             if spatial_shape is not self.log.noted_shape:  # else that of the batch before
                 self.log.note_spatial_shape(spatial_shape)
-        if not fits:
-            _warn_of_misfit(notes, count)
+        if why is not None:
+            # Without the name of the layer, so that Python shows it once for each line.
+            warn_user(f"{why}: a pass is captured without labels")
 
     def notes_now(self) -> PassNotes:
         """Return what is said about the inputs of the pass that this thread makes."""
@@ -389,9 +393,8 @@ def empty_together(intakes: Sequence[Intake]) -> None:
                 intake.begin_anew()
 
 
-def _warn_of_misfit(notes: InstanceNotes, instances: int) -> None:
-    # Without the name of the layer, so that Python shows it once for each line.
-    warn_user(
-        f"labels are for {notes.length} inputs, and a pass had {instances}: it is captured without "
-        "labels"
-    )
+def _misfit(notes: InstanceNotes, instances: int) -> str | None:
+    """Return why notes cannot be those of so many instances; None if they can."""
+    if notes.length in (None, instances):
+        return None
+    return f"labels are for {notes.length} inputs, and a pass had {instances}"

@@ -82,6 +82,10 @@ class Accumulator(ABC):
             if batches:
                 self._add(packed, batches, notes)
 
+    def why_refused(self, notes: InstanceNotes) -> str | None:
+        """Return why notes cannot be kept beside those of earlier batches; None if they can."""
+        return None
+
     def histogram(self, on_counted: OnDone | None = None) -> StateCounts:
         """Count all rows so far. Raises MemoryError beyond a memory limit that was set."""
         loaded = self.counted(on_counted).load()

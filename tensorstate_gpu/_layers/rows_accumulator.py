@@ -68,6 +68,13 @@ class RowsAccumulator(Accumulator):
     def rows(self) -> int:
         return self._storage.rows + sum(each.rows for each in self._transfers.values())
 
+    def why_refused(self, notes: InstanceNotes) -> str | None:
+        try:
+            self._storage.converted(notes)
+        except (TypeError, ValueError) as error:
+            return str(error)
+        return None
+
     def _add(self, packed: Any, batches: Batches, notes: InstanceNotes) -> None:
         """Store a batch. Rows on a device come to the host while the model continues, in order.
 

@@ -257,6 +257,29 @@ def test_a_pass_does_not_fail_for_labels_of_the_wrong_length(keep, length):
             point.counts_by()
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        ([1] * 8, ["a"] * 8, "labels in this store are integers, got strings"),
+        (["a"] * 8, [1] * 8, "labels in this store are strings, got integers"),
+        ([1] * 8, np.full(8, 2**63, np.uint64), "labels in a store must be below 2"),
+        (["a"] * 8, ["\udc80"] * 8, "labels in a store must be valid Unicode"),
+    ],
+)
+def test_a_pass_does_not_fail_for_labels_that_a_store_cannot_keep(first, second, said, tmp_path):
+    model = two_neurons()
+    with ts.capture(model, "Linear", storage_path=tmp_path / "run.zarr") as run:
+        with run.labels(first):
+            model(BATCH)
+        with run.labels(second), pytest.warns(UserWarning, match=said) as told:
+            model(BATCH)
+        assert {warning.filename for warning in told} == {__file__}
+    assert run.instance_count == 16
+    for point in run.efficiency_layers:
+        with pytest.raises(ts.errors.LabelsMissing, match="8 of 16 instances were captured"):
+            point.counts_by()
+
+
 def test_labels_after_the_fact():
     model = two_neurons()
     with ts.capture(model, "0") as run:
