@@ -201,8 +201,9 @@ class ForwardPasses(OwnHook):
         current.may_be_batch = first is None and notes.inputs is None and bool(given.listed)
         positions = None if current.mask is None else min(current.mask.shape[1], 2)
         self._kinds.note_begin(current, given, first, positions)
-        if self._counter is not None and self._counter.is_in_graphs():
-            begin_outside(current, given.all_tensors, self._counter.here.inputs)
+        counter = self._counter
+        if counter is not None and counter.here.frame is None and counter.is_in_graphs():
+            begin_outside(current, given.all_tensors, counter.here.inputs)
         if not self._kinds.is_done(current.signature) and torch._C._get_tracing_state() is None:
             flow = AxisFlow(frame)
             flow.known.inputs = None if first is None else current.inputs

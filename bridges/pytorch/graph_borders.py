@@ -20,7 +20,7 @@ from .axis_flow.across_graphs import (
     note_left,
     traced_axes,
 )
-from .pass_counter import NOT_IN_CUDA_GRAPHS, PassCounter, counter_of
+from .pass_counter import NOT_IN_CUDA_GRAPHS, counter_of
 from .tensors import is_real_pass
 
 _library: Any = torch.library.Library("tensorstate_gpu", "FRAGMENT")  # type: ignore[no-untyped-call]
@@ -33,17 +33,7 @@ _library.define(
 )
 
 
-_UNKNOWN = as_text(UNKNOWN)
-
-
-def fitting(traced: str) -> str:
-    """Return what a graph knows of a tensor, or that nothing is known if it does not fit."""
-    return traced if HERE.fits else _UNKNOWN
-
-
-def inputs_of_pass(counter: PassCounter) -> int | None:
-    """Return how many inputs the pass has in which a graph runs, if a graph knows it."""
-    return counter.here.inputs or HERE.inputs
+NOTHING_KNOWN = as_text(UNKNOWN)  # of tensors of a graph that does not fit
 
 
 def _enter_graph(
@@ -74,8 +64,9 @@ def _leave_graph(
     counter = counter_of(clock) if is_real_pass(clock) else None
     if counter is None or counter.here.is_running():  # which is followed outside of graphs
         return
+    inputs = counter.here.inputs or HERE.inputs
     for tensor, text in zip(results, known, strict=True):
-        note_left(tensor, traced_axes(text) if HERE.fits else UNKNOWN, inputs_of_pass(counter))
+        note_left(tensor, traced_axes(text) if HERE.fits else UNKNOWN, inputs)
 
 
 def _do_nothing(*_: object) -> None:

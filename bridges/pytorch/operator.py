@@ -13,8 +13,9 @@ except ImportError as error:
 from torch.nn.utils.rnn import PackedSequence
 
 from .axis_flow import axes_in_graph
+from .axis_flow.across_graphs import HERE
 from .batch_plan import Planned
-from .graph_borders import fitting, inputs_of_pass
+from .graph_borders import NOTHING_KNOWN
 from .marked_classes import MarkingHook
 from .module_log import ModuleLog
 from .pass_counter import NOT_IN_CUDA_GRAPHS, PassCounter
@@ -124,7 +125,8 @@ def _capture(x: torch.Tensor, anchor: torch.Tensor, clock: torch.Tensor, traced:
     receiver = _receivers.get(key)
     if receiver is not None and is_real_forward(x):
         counter = receiver.pass_log.counter
-        receiver.receive(x, counter.clock_at(x), fitting(traced), inputs_of_pass(counter))
+        known = traced if HERE.fits else NOTHING_KNOWN
+        receiver.receive(x, counter.clock_at(x), known, counter.here.inputs or HERE.inputs)
 
 
 def _skip(anchor: torch.Tensor) -> None:

@@ -52,7 +52,9 @@ def test_modules_without_a_tensor_are_skipped_and_named_once(keep):
             model(images(5, 4))
     assert [point.instance_count for point in run.values()] == [10, 0, 0]
     assert run.report().missing == ("boxes_post_states", "log_post_states")
-    with pytest.raises(ts.errors.NothingCaptured, match=r"log_post_states.*has no tensor; exclude"):
+    with pytest.raises(
+        ts.errors.NothingCaptured, match=r"log_post_states.*no neurons \(no tensor\); exclude"
+    ):
         run["log_post_states"].entropy()
 
 

@@ -212,16 +212,17 @@ def test_what_has_no_plan(on_cuda):
 
 def test_other_graphs(on_cuda, looked_at):
     """In one the inputs are along the first axis of a tensor, in the other along the second."""
-    hook, rows = Layer(on_cuda, neuron_axis=2).hook, []
-    known = [batch(4), position(4)], [position(4), batch(4)]
+    rows, known = [], ([batch(4), position(4)], [position(4), batch(4)])
     graphs = [as_text(TracedAxes((*axes, neuron(NEURONS)), "", "")) for axes in known]
-    hook.pass_log.counter.here.inputs = 4
-    for number in range(6):
-        x = on_cuda(numbers(number, 16).reshape(4, 4, NEURONS))
-        turned = number % 2
-        torch.ops.tensorstate_gpu.capture(x, hook._anchor, hook._clock, graphs[turned])
-        by_input = x.cpu().transpose(0, 1) if turned else x.cpu()
-        rows.append(packed(by_input.reshape(16, NEURONS)))
+    with ts.capture(torch.nn.Sequential(torch.nn.Identity()), "0", neuron_axis=2) as run:
+        (hook,) = run.values()
+        hook.pass_log.counter.here.inputs = 4
+        for number in range(6):
+            x = on_cuda(numbers(number, 16).reshape(4, 4, NEURONS))
+            turned = number % 2
+            torch.ops.tensorstate_gpu.capture(x, hook._anchor, hook._clock, graphs[turned])
+            by_input = x.cpu().transpose(0, 1) if turned else x.cpu()
+            rows.append(packed(by_input.reshape(16, NEURONS)))
     np.testing.assert_array_equal(hook.raw_states, np.concatenate(rows))
     assert len(looked_at) == 6
 

@@ -280,6 +280,7 @@ OF_THE_POINT_ONLY = {
         "disk_path",
         "firing",
         "intake",
+        "is_optional",
         "keep",
         "takes_batch",
         "discard_broken_pass",
