@@ -30,6 +30,7 @@ from tensorstate_gpu.information.estimators import estimate as corrected
 from tensorstate_gpu.information.estimators import plug_in
 from tensorstate_gpu.information.group_sums import GroupSums, Summed, sums_of
 from tensorstate_gpu.information.group_table import SampledInstances
+from tensorstate_gpu.information.incidences import are_instances
 from tensorstate_gpu.information.rarefactions import rarefied
 from tensorstate_gpu.information.replicates import Replicates, limits_of_bias, second_order_error
 
@@ -169,6 +170,10 @@ def _entropy_of_source(sums: GroupSums, tree: Floats | None, neurons: int | None
     of_sample = Replicates.of(each, plugin, lambda group: without(group)[1])
     value = min(found, math.inf if neurons is None else neurons)
     too_high, too_low = limits_of_bias(value, plugin, replicates)
+    if replicates.margin is not None and _has_other_end(sums):
+        rests = np.array([without(group)[0] for group in range(len(each))])
+        end = _end_by_incidences(sums, found, rests, plugin, noise)
+        too_low = max(too_low, end - replicates.margin - value)
     return with_interval(
         Estimate(
             value,
@@ -186,6 +191,19 @@ def _entropy_of_source(sums: GroupSums, tree: Floats | None, neurons: int | None
             sums.instances,
         )
     )
+
+
+def _has_other_end(sums: GroupSums) -> bool:
+    """Return whether there is an interval whose upper end by incidences may be another one."""
+    of_instances = np.array(sums.instances.by_group), np.array(sums.instances.has_units)
+    return sums.least_coverage >= ROUGH and not are_instances(sums.rows_by_group, *of_instances)
+
+
+def _end_by_incidences(
+    sums: GroupSums, found: float, without: Floats, plugin: float, noise: float
+) -> float:
+    entropies = np.array(found), without, np.array(plugin)
+    return float(sums.incidences().upper_end(*entropies, sums.rows_by_group / sums.rows, noise))
 
 
 @remembered
