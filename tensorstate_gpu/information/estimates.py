@@ -84,10 +84,11 @@ def estimate(
     whole instances, so rows of one instance may be alike. Interval: value - t se to value + t se +
     b, where b is what may be left of the bias: the most of value - plug-in and three times the
     jackknife's estimate; and what states may add of which the sample has none, or fewer by chance.
+    Where rows are not instances, it reaches as far up as that of the value by incidences, which
+    counts states by groups (after Chao and others, 2014), if that is more.
     It holds where the coverage is at least 0.9, and is given where that is so with 95 % confidence.
     A kind of instance that the sample has none of, with many more states than all others, can add
-    up to 3 (neurons - entropy) / instances bits more; instances whose states no other has, up to
-    (1 - least coverage) (neurons - entropy); see docs/statistics.md.
+    up to 3 (neurons - entropy) / instances bits more; see docs/statistics.md.
 
     Examples
     --------
