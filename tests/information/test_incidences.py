@@ -9,6 +9,7 @@ import tensorstate_gpu as ts
 from tensorstate_gpu.information import estimate
 from tensorstate_gpu.information.bounds import entropy_of_doubt
 from tensorstate_gpu.information.counts_of_counts import CountsOfCounts
+from tensorstate_gpu.information.estimators import unseen_terms, unseen_terms_of
 from tensorstate_gpu.information.group_sums import GroupSums
 from tensorstate_gpu.information.group_table import GroupTable, SampledInstances
 from tensorstate_gpu.information.incidences import Incidences
@@ -141,3 +142,11 @@ def test_many_samples_at_once_have_the_same_ends():
     np.testing.assert_allclose(found.upper, [one.upper for one in alone], rtol=1e-12)
     of_bias = [one.bias[1] for one in alone]
     assert min(of_bias[1:]) > of_bias[0] + 0.2  # by the incidences
+
+
+def test_sums_for_the_unseen_together_are_those_of_each():
+    rows = np.array([1, 2, 50, 4000, 1e6, 1e18])
+    odds = np.array([0, 0.5, 1e3, 7.0, 1e12, 1e30])
+    found = unseen_terms_of(rows, odds)
+    alone = [unseen_terms(*each) if each[1] else 0 for each in zip(rows, odds, strict=True)]
+    np.testing.assert_allclose(found, alone, rtol=1e-12)
