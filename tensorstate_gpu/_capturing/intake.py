@@ -192,7 +192,8 @@ class Intake:
                 self.log.note_spatial_shape(spatial_shape)
         if why is not None:
             # Without the name of the layer, so that Python shows it once for each line.
-            warn_user(f"{why}: a pass is captured without labels")
+            said = why.removeprefix(f"{self.name}: ")
+            warn_user(f"{said}: a pass is captured without labels")
 
     def notes_now(self) -> PassNotes:
         """Return what is said about the inputs of the pass that this thread makes."""

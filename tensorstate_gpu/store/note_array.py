@@ -60,7 +60,9 @@ class NoteArray:
         if self._column is None:
             self._open(kind)
         if kind != self._kind:
-            raise TypeError(f"{self._what} in this store are {self._kind}, got {kind}")
+            raise TypeError(
+                f"{self._layer}: {self._what} in this store are {self._kind}, got {kind}"
+            )
         return converted
 
     def append(self, converted: NDArray[Any] | None) -> None:

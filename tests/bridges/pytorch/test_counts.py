@@ -274,6 +274,7 @@ def test_a_pass_does_not_fail_for_labels_that_a_store_cannot_keep(first, second,
         with run.labels(second), pytest.warns(UserWarning, match=said) as told:
             model(BATCH)
         assert {warning.filename for warning in told} == {__file__}
+        assert len({str(warning.message) for warning in told}) == 1  # of all layers
     assert run.instance_count == 16
     for point in run.efficiency_layers:
         with pytest.raises(ts.errors.LabelsMissing, match="8 of 16 instances were captured"):
