@@ -30,6 +30,7 @@ from tensorstate_gpu.information.estimators import estimate as corrected
 from tensorstate_gpu.information.estimators import plug_in
 from tensorstate_gpu.information.group_sums import GroupSums, Summed, sums_of
 from tensorstate_gpu.information.group_table import SampledInstances
+from tensorstate_gpu.information.incidences import are_instances
 from tensorstate_gpu.information.rarefactions import rarefied
 from tensorstate_gpu.information.replicates import Replicates, limits_of_bias, second_order_error
 
@@ -83,10 +84,11 @@ def estimate(
     whole instances, so rows of one instance may be alike. Interval: value - t se to value + t se +
     b, where b is what may be left of the bias: the most of value - plug-in and three times the
     jackknife's estimate; and what states may add of which the sample has none, or fewer by chance.
+    Where rows are not instances, it reaches as far up as that of the value by incidences, which
+    counts states by groups (after Chao and others, 2014), if that is more.
     It holds where the coverage is at least 0.9, and is given where that is so with 95 % confidence.
     A kind of instance that the sample has none of, with many more states than all others, can add
-    up to 3 (neurons - entropy) / instances bits more; instances whose states no other has, up to
-    (1 - least coverage) (neurons - entropy); see docs/statistics.md.
+    up to 3 (neurons - entropy) / instances bits more; see docs/statistics.md.
 
     Examples
     --------
@@ -169,6 +171,10 @@ def _entropy_of_source(sums: GroupSums, tree: Floats | None, neurons: int | None
     of_sample = Replicates.of(each, plugin, lambda group: without(group)[1])
     value = min(found, math.inf if neurons is None else neurons)
     too_high, too_low = limits_of_bias(value, plugin, replicates)
+    if replicates.margin is not None and _has_other_end(sums):
+        rests = np.array([without(group)[0] for group in range(len(each))])
+        end = _end_by_incidences(sums, found, rests, plugin, noise)
+        too_low = max(too_low, end - replicates.margin - value)
     return with_interval(
         Estimate(
             value,
@@ -186,6 +192,19 @@ def _entropy_of_source(sums: GroupSums, tree: Floats | None, neurons: int | None
             sums.instances,
         )
     )
+
+
+def _has_other_end(sums: GroupSums) -> bool:
+    """Return whether there is an interval whose upper end by incidences may be another one."""
+    of_instances = np.array(sums.instances.by_group), np.array(sums.instances.has_units)
+    return sums.least_coverage >= ROUGH and not are_instances(sums.rows_by_group, *of_instances)
+
+
+def _end_by_incidences(
+    sums: GroupSums, found: float, without: Floats, plugin: float, noise: float
+) -> float:
+    entropies = np.array(found), without, np.array(plugin)
+    return float(sums.incidences().upper_end(*entropies, sums.rows_by_group / sums.rows, noise))
 
 
 @remembered

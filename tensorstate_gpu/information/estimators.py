@@ -32,6 +32,7 @@ Estimator = Literal[
 ]
 Floats = NDArray[np.float64]
 _ALMOST_ONE = math.nextafter(1.0, 0.0)
+_STEP = 0.2  # of the trapezoidal rule
 
 
 def check_estimator(estimator: object, order: float) -> None:
@@ -178,10 +179,19 @@ def unseen_terms(rows: float, odds: float) -> float:
     The sum is the integral over t from 0 of x exp(-N t) / (1 - x exp(-t)). With t = exp(u), the
     trapezoidal rule has converged at this step, and below ``lowest`` the integrand is negligible.
     """
-    step = 0.2
     lowest = -math.log(max(odds, rows)) - 40
-    t = np.exp(np.arange(lowest, math.log(50 / rows) + step, step))
-    return step * float(np.sum(odds * t * np.exp(-rows * t) / (1 - odds * np.expm1(-t))))
+    t = np.exp(np.arange(lowest, math.log(50 / rows) + _STEP, _STEP))
+    return _STEP * float(np.sum(odds * t * np.exp(-rows * t) / (1 - odds * np.expm1(-t))))
+
+
+def unseen_terms_of(rows: Floats, odds: Floats) -> Floats:
+    """Return the same of several numbers, (numbers,): the more there are, the sooner each."""
+    lowest, highest = -np.log(np.maximum(odds, rows)) - 40, np.log(50 / rows) + _STEP
+    points = np.arange(0.0, float((highest - lowest).max(initial=0)), _STEP)
+    t = np.exp(lowest[:, None] + points)
+    seen, unseen = np.exp(-rows[:, None] * t), odds[:, None] * t
+    sums: Floats = (unseen * seen / (1 - odds[:, None] * np.expm1(-t))).sum(axis=1)
+    return _STEP * sums
 
 
 _CORRECTIONS: dict[str, Callable[[CountsOfCounts], float]] = {

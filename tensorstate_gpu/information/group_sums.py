@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tensorstate_gpu.information.counts_of_counts import CountsOfCounts, tally
 from tensorstate_gpu.information.group_coverage import GroupCoverage
 from tensorstate_gpu.information.group_table import GroupTable, SampledInstances
+from tensorstate_gpu.information.incidences import Incidences
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -27,6 +28,8 @@ class GroupSums:
     ``whole``: the counts of counts of all groups together. ``rests``: the same without each group.
     ``rows_by_group``, ``states_by_group``, (groups,): rows, and distinct states, of each group.
     ``rows_alone``, (groups,): rows of each group whose state occurs in no other.
+    ``rows_left``, (groups,): rows of others whose states occur in this group, and in no third.
+    ``in_groups``, (3, groups): states of each group that occur in one group, in two, and in three.
     ``squares``, (groups,): sums over the states of their squared count, by that in all groups.
     ``firing``, (groups, neurons): in how many rows of a group each neuron fires, if that is known.
     """
@@ -36,6 +39,8 @@ class GroupSums:
     rows_by_group: Ints
     states_by_group: Ints
     rows_alone: Ints
+    rows_left: Ints
+    in_groups: Ints
     squares: Floats
     instances: SampledInstances
     neurons: int | None
@@ -45,12 +50,15 @@ class GroupSums:
     def of(cls, table: GroupTable) -> GroupSums:
         """Return those of a table."""
         whole = CountsOfCounts(*tally(table.total))
+        in_groups, alone, left = table.of_few_groups()
         return cls(
             whole,
             _rests_of(table, whole),
             table.rows_by_group,
             np.array([len(places) for places in table.places], np.int64),
-            table.rows_alone,
+            alone,
+            left,
+            in_groups,
             np.array(
                 [
                     float((counts**2.0 / table.total[places]).sum()) if len(places) else 0.0
@@ -72,6 +80,8 @@ class GroupSums:
             _added([part.rows_by_group for part in parts]),
             _added([part.states_by_group for part in parts]),
             _added([part.rows_alone for part in parts]),
+            _added([part.rows_left for part in parts]),
+            _added([part.in_groups for part in parts]),
             functools.reduce(np.add, (part.squares for part in parts)),
             first.instances,
             first.neurons,
@@ -90,6 +100,17 @@ class GroupSums:
             self.rows_alone,
             np.array(self.instances.by_group),
             np.array(self.instances.has_units),
+        )
+
+    def incidences(self) -> Incidences:
+        """Return the rare states of the sample."""
+        once, twice = ([rest.seen(times) for rest in self.rests] for times in (1, 2))
+        return Incidences(
+            np.array([self.rows, self.whole.seen(1), self.whole.seen(2)]),
+            np.array([self.rows - self.rows_by_group, once, twice]),
+            self.in_groups,
+            self.rows_alone,
+            self.rows_left,
         )
 
     @property

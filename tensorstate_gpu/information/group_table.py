@@ -110,15 +110,25 @@ class GroupTable:
         sums = (int(counts.sum()) if len(counts) else 0 for counts in self.counts)
         return np.fromiter(sums, np.int64, len(self.counts))
 
-    @property
-    def rows_alone(self) -> Ints:
-        """How many rows of each group have a state that occurs in no other: (groups,)."""
+    def of_few_groups(self) -> tuple[Ints, Ints, Ints]:
+        """Return what of each group occurs in few others.
+
+        How many of its states occur in one group, in two, and in three: (3, groups). How many of
+        its rows have a state that occurs in no other; and how many rows of others have a state
+        that occurs in this group, and in no third: (groups,).
+        """
         groups = np.zeros(len(self.total), np.int64)
         for places in filter(len, self.places):
             groups[places] += 1
-        each = zip(self.places, self.counts, strict=True)
-        alone = (counts[groups[at] == 1].sum() if len(at) else 0 for at, counts in each)
-        return np.fromiter(alone, np.int64, len(self.places))
+        states = np.zeros((3, len(self.places)), np.int64)
+        alone, left = np.zeros((2, len(self.places)), np.int64)
+        for group, (at, counts) in enumerate(zip(self.places, self.counts, strict=True)):
+            if len(at):
+                among = groups[at]
+                states[:, group] = np.bincount(among, minlength=4)[1:4]
+                alone[group] = counts[among == 1].sum()
+                left[group] = (self.total[at[among == 2]] - counts[among == 2]).sum()
+        return states, alone, left
 
     def total_without(self, group: int) -> Ints:
         """Return the counts of all groups together but one; states may have none left."""

@@ -18,6 +18,7 @@ from tensorstate_gpu.information.bounds import (
 )
 from tensorstate_gpu.information.estimated_measure import ROUGH
 from tensorstate_gpu.information.group_coverage import Bools, Floats, GroupCoverage, Ints
+from tensorstate_gpu.information.incidences import Incidences, are_instances
 from tensorstate_gpu.information.many_samples import Entropies, ManySamples
 from tensorstate_gpu.information.replicates import (
     as_equal_groups,
@@ -76,6 +77,10 @@ class ManyEstimates:
         low = value - margin - too_high
         high = value + margin + too_low + entropy_of_doubt(cover)
         printed = ~np.isnan(error) & (cover.least >= ROUGH)
+        repeats = np.flatnonzero(printed & ~are_instances(rows, many.instances, many.has_units))
+        if len(repeats):
+            end = _ends_by_incidences(many, found, rows, noise, repeats)
+            high[repeats] = np.maximum(high[repeats], end + entropy_of_doubt(cover)[repeats])
         return cls(
             value,
             found.sample,
@@ -89,6 +94,26 @@ class ManyEstimates:
             many.rows(),
             found.distinct,
         )
+
+
+def _ends_by_incidences(
+    many: ManySamples, found: Entropies, rows: Floats, noise: Floats, chosen: Ints
+) -> Floats:
+    """Return the upper ends of some samples by incidences, but for what they lack."""
+    incidences = Incidences(
+        found.rare[:, chosen],
+        found.rare_without[:, chosen],
+        many.in_groups()[:, chosen],
+        many.rows_alone()[chosen],
+        many.rows_left()[chosen],
+    )
+    return incidences.upper_end(
+        found.source[chosen],
+        found.source_without[chosen],
+        found.sample[chosen],
+        rows[chosen] / rows[chosen].sum(axis=1, keepdims=True),
+        noise[chosen],
+    )
 
 
 def _least(many: ManySamples, groups: Floats, cover: GroupCoverage, by_error: Floats) -> Floats:

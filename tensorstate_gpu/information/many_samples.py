@@ -17,6 +17,7 @@ from tensorstate_gpu.information.special_functions import digamma_over_log
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Numbers = Ints | Floats
 SMALL_CELLS = 1 << 18  # of a sample whose tree takes some milliseconds: about 60 neurons
 
 
@@ -70,14 +71,29 @@ class ManySamples:
         np.add.at(found, self.sample_of[self.places], self.counts)
         return found
 
+    def groups_of_states(self) -> Ints:
+        """Return in how many groups of its sample each state occurs, (states,)."""
+        return np.bincount(self.places, minlength=len(self.sample_of))
+
+    def in_groups(self) -> Floats:
+        """Return how many states of each group occur in 1 to 3 groups, (3, samples, groups)."""
+        groups = self.groups_of_states()[self.places]
+        return np.stack([self.by_group(groups == number) for number in (1, 2, 3)])
+
     def rows_alone(self) -> Floats:
         """Return the rows of each group whose state occurs in no other, (samples, groups)."""
-        groups = np.bincount(self.places, minlength=len(self.sample_of))
+        groups = self.groups_of_states()
         return self.by_group(np.where(groups[self.places] == 1, self.counts, 0))
+
+    def rows_left(self) -> Floats:
+        """Return how many rows without a group have a state of one group only, and of this."""
+        groups = self.groups_of_states()
+        others = self.totals()[self.places] - self.counts
+        return self.by_group(np.where(groups[self.places] == 2, others, 0))
 
     def share_no_state(self) -> NDArray[np.bool_]:
         """Return of each sample whether each of its states is in one group only, (samples,)."""
-        groups = np.bincount(self.places, minlength=len(self.sample_of))
+        groups = self.groups_of_states()
         none: NDArray[np.bool_] = self.by_sample(groups > 1) == 0
         return none
 
@@ -109,6 +125,8 @@ class Entropies:
     ``source``, ``sample``, (samples,): by the estimator of Chao, Wang and Jost, and the plug-in.
     ``source_without``, ``sample_without``, (samples, groups): 0 where a group has all rows.
     ``of_half``, (samples,): what half of the rows would show. ``distinct``, (samples,): states.
+    ``rare``, (3, samples), and ``rare_without``, (3, samples, groups): rows, and how many states
+    occurred once, and twice.
     """
 
     source: Floats
@@ -117,6 +135,8 @@ class Entropies:
     sample_without: Floats
     of_half: Floats
     distinct: Ints
+    rare: Floats
+    rare_without: Floats
 
     @classmethod
     def of(cls, many: ManySamples) -> Entropies:
@@ -129,8 +149,16 @@ class Entropies:
         source, sample = whole.entropies()
         source_without, sample_without = rests.entropies()
         half = _of_half(totals, many.sample_of, whole.rows)
-        distinct = whole.states.astype(np.int64)
-        return cls(source, sample, source_without, sample_without, half, distinct)
+        return cls(
+            source,
+            sample,
+            source_without,
+            sample_without,
+            half,
+            whole.states.astype(np.int64),
+            np.stack([whole.rows, whole.once, whole.twice]),
+            np.stack([rests.rows, rests.once, rests.twice]),
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -179,7 +207,7 @@ class _Sums:
     def _unseen(self) -> Floats:
         """Return the sums of unseen_terms(): once for samples with the same numbers."""
         columns = (self.rows, self.once, self.twice)
-        numbers, first = _numbered(columns)
+        numbers, first = numbered(columns)
         cases = (column.ravel()[first].astype(np.int64).tolist() for column in columns)
         values = np.array([_unseen_of(*case) for case in zip(*cases, strict=True)])
         return values[numbers].reshape(self.rows.shape)
@@ -191,7 +219,7 @@ def _unseen_of(rows: int, once: int, twice: int) -> float:
     return unseen_terms(float(rows), odds) if odds else 0.0
 
 
-def _numbered(columns: tuple[Floats, ...]) -> tuple[Ints, Ints]:
+def numbered(columns: tuple[Numbers, ...]) -> tuple[Ints, Ints]:
     """Return the same number for each distinct tuple of values, and a place of each."""
     numbers = np.zeros(columns[0].size, np.int64)
     first = numbers
@@ -205,7 +233,7 @@ def _numbered(columns: tuple[Floats, ...]) -> tuple[Ints, Ints]:
 def _of_half(totals: Floats, sample_of: Ints, rows: Floats) -> Floats:
     """Return the entropy in bits that half of the rows of each sample would show."""
     sizes, size_of = np.unique(rows, return_inverse=True)
-    numbers, first = _numbered((size_of[sample_of].astype(np.float64), totals))
+    numbers, first = numbered((size_of[sample_of].astype(np.float64), totals))
     terms, counts = np.zeros(len(first)), totals[first].astype(np.int64)
     cases = size_of[sample_of[first]]
     order = np.argsort(cases, kind="stable")

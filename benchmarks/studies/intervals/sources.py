@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 Rows = NDArray[np.uint8]  # (instances, rows, bytes)
 Ints = NDArray[np.integer]
 POPULATION = 200_000  # instances
+# Of 50 inputs, 8 of 100 samples have none of the 5 % with states of their own: then no bound holds.
+ALIKE_SIZES = (100, 200, 500, 1000, 2000, 4000, 8000, 40_000)
 
 
 class Sample(NamedTuple):
@@ -36,6 +38,7 @@ class Source:
     """``draw``: returns so many instances. ``truth``: the entropy or mutual information in bits.
 
     ``rows``: of an instance, or their mean. ``frames``: instances in a row that belong together.
+    ``sizes``: the numbers of instances that the study draws, if not those of the others.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Source:
     truth: float
     draw: Callable[[int, np.random.Generator], Sample]
     frames: int = 1
+    sizes: tuple[int, ...] = ()
 
 
 def _packed(numbers: Ints, neurons: int) -> Rows:
@@ -170,22 +174,29 @@ def rare(chance: float, rows: int = 10) -> Source:
     return Source(f"a state of {100 * chance:.0f} %, {rows} rows", 4, rows, truth, draw)
 
 
-def rare_kind(share: float, rows: int = 20, common: int = 4, own: int = 8) -> Source:
-    """A few instances have states of their own in all rows; the rows of any are independent."""
+def rare_kind(
+    share: float, rows: int = 20, common: int = 4, own: int = 8, *, alike: bool = False
+) -> Source:
+    """A few instances have states of their own. Rows of any are independent, or all the same."""
     neurons = (common + own - 1).bit_length()
     p = np.repeat([(1 - share) / common, share / own], [common, own])
 
     def draw(instances: int, rng: np.random.Generator) -> Sample:
         is_rare = rng.random((instances, 1)) < share
+        drawn = 1 if alike else rows
         shown = np.where(
             is_rare,
-            rng.integers(common, common + own, (instances, rows)),
-            rng.integers(0, common, (instances, rows)),
+            rng.integers(common, common + own, (instances, drawn)),
+            rng.integers(0, common, (instances, drawn)),
         )
-        return Sample(_packed(shown, neurons))
+        return Sample(_packed(shown.repeat(rows // drawn, axis=1), neurons))
 
+    truth = -float((p * np.log2(p)).sum())
+    if alike:
+        name = f"{100 * share:.0f} % of the inputs have one of {own:,} states, {rows} equal rows"
+        return Source(name, neurons, rows, truth, draw, sizes=ALIKE_SIZES)
     name = f"{100 * share:.1f} % of the inputs have {own:,} own states, {rows} rows"
-    return Source(name, neurons, rows, -float((p * np.log2(p)).sum()), draw)
+    return Source(name, neurons, rows, truth, draw)
 
 
 def texts(spread: float, median: float = 7.4, states: int = 4) -> Source:
@@ -273,6 +284,7 @@ def all_sources() -> list[Source]:
         rare(0.02),
         rare(0.1),
         rare_kind(0.005),
+        rare_kind(0.05, 4, 50, 60_000, alike=True),
         texts(1.0),
         uniform(16, 1),
         uniform(1024, 4),

@@ -199,7 +199,8 @@ def _mean(values: Sequence[float]) -> float:
 
 def sizes_of(source: Source) -> list[int]:
     """The numbers of instances that a source is sampled with."""
-    return [instances for instances in SIZES if instances * source.rows <= ROWS]
+    sizes = source.sizes or SIZES
+    return [instances for instances in sizes if instances * source.rows <= ROWS]
 
 
 def draw(found: dict[str, list[Any]]) -> None:

@@ -113,6 +113,13 @@ def test_a_kind_of_input_that_few_samples_have():
     assert some.held >= 0.92
 
 
+def test_inputs_that_have_one_of_very_many_states():
+    """All their rows are alike: by rows, no state is rare; one of five intervals would hold."""
+    some = cell(rare_kind(0.05, 4, 50, 60_000, alike=True), 1000, 25, SEED)
+    assert (some.printed, some.rows_held < 0.2) == (1, True)
+    assert some.held >= 0.92
+
+
 def test_inputs_of_different_lengths():
     """If all counted, as those of equal length do, seven of ten intervals would hold."""
     some = limit(texts(1.5), 500, 40, SEED)
@@ -137,7 +144,8 @@ def test_all_of_it():
 
 
 def test_the_file_is_that_of_the_sources():
-    assert list(dict.fromkeys(one["source"] for one in FOUND)) == [s.name for s in all_sources()]
-    assert {one["instances"] for one in FOUND} == set(SIZES)
+    cells = [(source.name, size) for source in all_sources() for size in sizes_of(source)]
+    assert [(one["source"], one["instances"]) for one in FOUND] == cells
+    assert set(SIZES) <= {one["instances"] for one in FOUND}
     limits = [(source.name, size) for source in beyond_intervals() for size in sizes_of(source)]
     assert [(one["source"], one["instances"]) for one in RECORD["limits"]] == limits
