@@ -236,7 +236,7 @@ def test_counts_in_a_store(machine, tmp_path):
     assert by_label == {k: ts.count_states(rows, 20) for k, rows in enumerate(parts) if len(rows)}
 
 
-def test_labels_of_another_type_raise_before_the_transfer(machine, tmp_path):
+def test_labels_of_another_type_are_left_out_before_the_transfer(machine, tmp_path):
     pytest.importorskip("zarr")
     with ts.Store(tmp_path / "run.zarr", "x") as store:
         point = ts.CapturePoint("layer", store)
@@ -245,12 +245,14 @@ def test_labels_of_another_type_raise_before_the_transfer(machine, tmp_path):
         for labels in ([1] * instances, ["one"] * instances, [2] * instances):
             point.labels(labels)
             if isinstance(labels[0], str):
-                with pytest.raises(TypeError, match="labels in this store are integers"):
+                with pytest.warns(UserWarning, match="labels in this store are integers"):
                     record(point, machine.to_device(rows), 20)
             else:
                 record(point, machine.to_device(rows), 20)
-    labels = ts.Store(tmp_path / "run.zarr")["layer"].labels()
-    assert labels.tolist() == [1] * instances + [2] * instances
+    layer = ts.Store(tmp_path / "run.zarr")["layer"]
+    np.testing.assert_array_equal(layer[:], np.concatenate([rows] * 3))
+    with pytest.raises(ts.errors.LabelsMissing, match=f"{instances} of {3 * instances} instances"):
+        layer.counts_by()
 
 
 def test_commits_include_rows_in_flight_of_all_layers(machine, tmp_path):
