@@ -305,4 +305,4 @@ def beyond_intervals() -> list[Source]:
 
     A rare kind of input has nearly all states there are; or a few texts have most of the rows.
     """
-    return [rare_kind(0.01, own=1 << 16), texts(1.5)]
+    return [rare_kind(0.01, own=1 << 16), texts(2.0)]
