@@ -3,8 +3,7 @@
 import copy
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,13 +14,7 @@ from tensorstate_gpu._arrays.dlpack import Tensor
 from tensorstate_gpu._capturing.options import CaptureOptions
 from tensorstate_gpu._capturing.pass_marks import PassMarks
 from tensorstate_gpu._capturing.pass_notes import NO_NOTES, NoteScope, PassNotes
-from tensorstate_gpu._capturing.sinks import (
-    CountsSink,
-    MemorySink,
-    Sink,
-    StoreSink,
-    remove_together,
-)
+from tensorstate_gpu._capturing.sinks import CountsSink, MemorySink, Sink, StoreSink
 from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.batches import Batches, cached_totals
 from tensorstate_gpu._layers.instance_notes import NOTHING, InstanceNotes, validated_notes
@@ -373,25 +366,6 @@ class Intake:
         """Commit buffered rows, and release a store that was made from a path."""
         self.wait_for_pending()
         self.sink.close()
-
-
-def empty_together(intakes: Sequence[Intake]) -> None:
-    """Delete everything captured by the intakes of a run, in a store by a single commit.
-
-    A store that cannot commit that raises its error, and tries again before its next commit.
-    """
-    by_store: dict[int, list[Intake]] = {}
-    for intake in intakes:
-        by_store.setdefault(id(intake.sink.store), []).append(intake)
-    with ExitStack() as waits, ExitStack() as locks:
-        for intake in sorted(intakes, key=id):  # another run of the same points may be emptied, too
-            locks.enter_context(intake.lock)
-        locks.enter_context(deferred_interrupts())  # else points might stay that take no more rows
-        for together in by_store.values():
-            for wait in remove_together(intake.sink for intake in together):
-                waits.callback(wait)
-            for intake in together:
-                intake.begin_anew()
 
 
 def _misfit(notes: InstanceNotes, instances: int) -> str | None:

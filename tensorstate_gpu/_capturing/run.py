@@ -7,7 +7,7 @@ from typing import Any
 from tensorstate_gpu._arguments import listed
 from tensorstate_gpu._arrays.frameworks import ranks_of
 from tensorstate_gpu._capturing.capture_point import CapturePoint, own_point
-from tensorstate_gpu._capturing.intake import empty_together
+from tensorstate_gpu._capturing.emptying import empty_together
 from tensorstate_gpu._capturing.pass_notes import NoteBlock, PassNotes
 from tensorstate_gpu._capturing.rank_merging import merged
 from tensorstate_gpu._capturing.rank_run import RankRun

@@ -17,8 +17,8 @@ from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu.errors import OtherProcess, StoreClosed
 
 if TYPE_CHECKING:
+    from tensorstate_gpu.store.batch_source import BatchSource
     from tensorstate_gpu.store.commit_record import LayerRecord
-    from tensorstate_gpu.store.run_writer import BatchSource
     from tensorstate_gpu.store.store import Store
     from tensorstate_gpu.store.writing_session import WritingSession
 

@@ -4,7 +4,7 @@ import contextlib
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
@@ -14,6 +14,7 @@ from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu._process.interrupts import deferred_interrupts
 from tensorstate_gpu.errors import StoreClosed
 from tensorstate_gpu.store.background_writer import BackgroundWriter
+from tensorstate_gpu.store.batch_source import BatchSource
 from tensorstate_gpu.store.buffer_pool import BufferPool
 from tensorstate_gpu.store.chunks import start_threads
 from tensorstate_gpu.store.closing_at_exit import register_for_exit
@@ -31,19 +32,6 @@ from tensorstate_gpu.store.writer_life import WriterLife
 from tensorstate_gpu.store.written_layer import WrittenLayer
 
 Writer = TypeVar("Writer", LayerWriter, CountsWriter)
-
-
-class BatchSource(Protocol):
-    """The code that captures a layer: an Intake."""
-
-    def wait_for_pending(self) -> None:
-        """Wait for batches that a framework is still computing."""
-
-    def in_pass(self) -> bool | None:
-        """Return whether a pass of the model has begun and not ended, if that is known."""
-
-    def passes_overlap(self) -> bool:
-        """Return whether the last pass is known to have run beside another."""
 
 
 class RunWriter:

@@ -5,6 +5,7 @@ from typing import Any
 
 from tensorstate_gpu._layers.layer_facts import LayerFacts
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
+from tensorstate_gpu.store.batch_source import BatchSource
 from tensorstate_gpu.store.commit_record import LayerRecord, Record
 from tensorstate_gpu.store.counts_writer import CountsWriter
 from tensorstate_gpu.store.documents import KEY
@@ -12,7 +13,7 @@ from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.keys import state_key
 from tensorstate_gpu.store.layer_writer import LayerWriter
 from tensorstate_gpu.store.opened_record import check_same_capture, check_same_keep
-from tensorstate_gpu.store.run_writer import BatchSource, RunWriter
+from tensorstate_gpu.store.run_writer import RunWriter
 
 
 class WritingSession:
