@@ -170,8 +170,11 @@ class PassCounter(MarkingHook):
 
     def remove(self) -> None:
         super().remove()
-        self.here.frame, self.here.inside = None, ()  # a broken pass would keep its tensors
-        self.here.method = None
+        here = self.here
+        if here.time % 2:
+            self.times.note_over(here.time)  # no hook would end it, nor one of the same thread
+        here.frame, here.inside = None, ()  # a broken pass would keep its tensors
+        here.method = None
 
     def begin_pass(self, module: Any, args: Any, kwargs: Any) -> None:
         """Called as a pre-hook."""

@@ -192,6 +192,30 @@ def test_a_part_that_is_compiled_and_called_by_itself():
     assert "unknown" not in plain.values()
 
 
+def decompose_negative(model: Broken, x: torch.Tensor) -> torch.Tensor:
+    return torch.linalg.cholesky(-model.first(x).T @ model.first(x))
+
+
+def interrupt(model: Broken, x: torch.Tensor) -> torch.Tensor:
+    raise KeyboardInterrupt(model.first(x).shape)
+
+
+@pytest.mark.parametrize(
+    ("function", "error", "compiled"),
+    [(decompose_negative, RuntimeError, True), (interrupt, KeyboardInterrupt, False)],
+)
+def test_a_part_that_is_called_after_a_pass_of_another_model_has_failed(function, error, compiled):
+    other = Broken(function)
+    called = torch.compile(other, backend="eager") if compiled else other
+    with ts.capture(other, "first") as failed, pytest.raises(error):
+        called(images(8, 3))
+    layer = nn.Linear(4, 4)
+    with ts.capture(nn.Sequential(layer), "0") as run:
+        torch.compile(layer, backend="eager")(images(8, 4))
+    assert run.instance_count == 8
+    assert failed["first"].state_count > 0
+
+
 def test_what_is_known_of_a_tensor_ends_with_its_memory():
     known = TracedAxes((batch(2), neuron(2)), "", "")
     memory = np.zeros(4, np.float32)
