@@ -15,6 +15,7 @@ from .axis_flow.across_graphs import (
     are_alike,
     as_text,
     inputs_in,
+    inputs_of_left,
     is_in_module,
     known_of_left,
     note_left,
@@ -54,7 +55,7 @@ def _enter_graph(
         HERE.inputs = inputs_in(given[0], then[0]) if given and HERE.fits else None
     else:
         HERE.fits = are_alike(then, [known_of_left(tensor) or UNKNOWN for tensor in given])
-        HERE.inputs = None if in_pass else HERE.inputs
+        HERE.inputs = None if in_pass else inputs_of_left(given)
 
 
 def _leave_graph(

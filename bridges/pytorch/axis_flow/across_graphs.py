@@ -51,7 +51,7 @@ class _Here(threading.local):
     """What holds for this thread.
 
     ``fits``: whether the graph that runs was made for tensors like those that it is given.
-    ``inputs``: of a part of a model that was called by itself, if that was the latest.
+    ``inputs``: of a part of a model that was called by itself, in the graph that runs.
     """
 
     fits = True
@@ -112,6 +112,7 @@ class _Left(NamedTuple):
     memory: weakref.ref[UntypedStorage]
     version: int | None  # which each write increments
     known: TracedAxes
+    inputs: int | None
 
 
 # By address. Torch keeps the Python object of a storage as long as the storage exists.
@@ -132,16 +133,27 @@ def note_left(tensor: Tensor, known: TracedAxes, inputs: int | None = None) -> N
     views = _left.setdefault(storage.data_ptr(), {})
     if any(each.memory() is not storage for each in [*views.values()]):
         views.clear()  # of memory that was here before
-    views[_view_of(tensor)] = _Left(weakref.ref(storage), _version_of(tensor), known)
+    views[_view_of(tensor)] = _Left(weakref.ref(storage), _version_of(tensor), known, inputs)
 
 
 def known_of_left(tensor: Tensor) -> TracedAxes | None:
     """Return what a graph before knows of a tensor that has left it; None if nothing."""
+    found = _found_left(tensor)
+    return None if found is None else found.known
+
+
+def inputs_of_left(tensors: Iterable[Tensor]) -> int | None:
+    """Return how many inputs the pass has in which tensors have left a graph; None if unknown."""
+    numbers = {found.inputs for found in map(_found_left, tensors) if found is not None}
+    return numbers.pop() if len(numbers) == 1 else None
+
+
+def _found_left(tensor: Tensor) -> _Left | None:
     storage = tensor.untyped_storage()
     found = _left.get(storage.data_ptr(), {}).get(_view_of(tensor))
     if found is None or found.memory() is not storage or found.version != _version_of(tensor):
         return None
-    return found.known
+    return found
 
 
 def _view_of(tensor: Tensor) -> object:

@@ -216,6 +216,19 @@ def test_a_part_that_is_called_after_a_pass_of_another_model_has_failed(function
     assert failed["first"].state_count > 0
 
 
+def test_inputs_of_a_part_are_not_those_of_another_that_ran_before():
+    for layer, rows in ((nn.Linear(4, 4), 6), (torch.fx.symbolic_trace(nn.Linear(4, 4)), 8)):
+        with ts.capture(nn.Sequential(layer), "0") as run:
+            torch.no_grad()(torch.compile(layer, backend="eager"))(images(rows, 4))
+        assert run["0"].state_count == rows
+        # The hook of a GraphModule is a graph of its own: nothing tells what its forward does.
+        if isinstance(layer, torch.fx.GraphModule):
+            with pytest.raises(ts.errors.InputsUnknown, match="graph break"):
+                _ = run["0"].instance_count
+        else:
+            assert run["0"].instance_count == rows
+
+
 def test_what_is_known_of_a_tensor_ends_with_its_memory():
     known = TracedAxes((batch(2), neuron(2)), "", "")
     memory = np.zeros(4, np.float32)

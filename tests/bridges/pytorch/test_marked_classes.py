@@ -123,7 +123,7 @@ def test_a_module_whose_class_stays(make):
             assert type(layer) is kind
             compiled(images(8, 4))
         compiled(images(8, 4))
-        assert run.instance_count == 8
+        assert run["0"].state_count == 8
 
 
 def test_a_parametrization_that_ends_while_the_layer_is_captured():
