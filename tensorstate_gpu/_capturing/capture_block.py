@@ -1,5 +1,6 @@
 """capture(): capture points for the duration of a ``with`` block."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -89,7 +90,8 @@ def capture(
 @contextmanager
 def _captured(model: object, plan: Callable[[], Attachment]) -> Iterator[Run]:
     attachment = plan()
-    bridge, options = attachment.bridge, attachment.options
+    bridge = attachment.bridge
+    options = dataclasses.replace(attachment.options, run=id(model))  # which lives in the block
     points: Sequence[CapturePoint] = ()
     marks = PassMarks()
     try:

@@ -241,8 +241,8 @@ class Intake:
         marks.add(self)
 
     def progress(self) -> tuple[int, bool]:
-        """Return how many instances there are, and whether the layer runs in every pass."""
-        instances = 0 if self.accumulator is None else self.accumulator.ledger.instances
+        """Return the instances since the last mark, and whether the layer runs in every pass."""
+        instances = 0 if self.accumulator is None else self.accumulator.instances_in_pass
         return instances, self.log.facts_to_store().runs_always
 
     def in_pass(self) -> bool | None:

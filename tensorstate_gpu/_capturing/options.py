@@ -69,6 +69,8 @@ class CaptureOptions:
     groups: int | None = None
     stage_rows: int | None = None
     disk_path: Any = None
+    # Whose passes the layer runs in, in a store of several runs: those of a model, in a block.
+    run: int | None = dataclasses.field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         choice(self.keep, "keep", KEEP)

@@ -11,7 +11,7 @@ class MarkedLayer(Protocol):
     name: str
 
     def progress(self) -> tuple[int, bool]:
-        """Return how many instances there are, and whether the layer runs in every pass."""
+        """Return the instances since the last mark, and whether the layer runs in every pass."""
 
     def in_pass(self) -> bool | None:
         """Return whether a pass of the model has begun and not ended, if that is known."""

@@ -11,7 +11,7 @@ from tensorstate_gpu._capturing.options import CaptureOptions
 OF_MODEL = ("class of the model", "name of the model")
 OF_CHOICE = ("attach_to", "exclude", "method")
 _ALWAYS_TOLD = ("keep", "threshold")
-_TOLD_APART = ("disk_path", "firing")
+_TOLD_APART = ("disk_path", "firing", "run")
 
 
 def origin_of_model(

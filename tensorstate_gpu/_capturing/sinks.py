@@ -67,7 +67,7 @@ class Sink(Protocol):
         """Commit buffered rows. Closes a store made from a path, if no other layer needs it."""
 
     def discard_broken_pass(self) -> bool:
-        """Discard the batches of a pass that an exception ended, of all layers of the store.
+        """Discard the batches of a pass that an exception ended, of all layers of the run.
 
         Return whether there were any.
         """
@@ -176,8 +176,9 @@ class StoreSink:
             may_be_new=may_be_new,
             keep=options.keep,
             groups=options.groups,
+            run=options.run,
         )
-        self._keep = options.keep
+        self._keep, self._run = options.keep, options.run
 
     def open(self, neurons: int, attributes: dict[str, Any]) -> Accumulator:
         return self._opened(neurons, attributes, None)
@@ -225,7 +226,7 @@ class StoreSink:
         self._session.finish(self._name)
 
     def discard_broken_pass(self) -> bool:
-        return self._session.discard_broken_pass()
+        return self._session.discard_broken_pass(self._run)
 
 
 def close_together(sinks: Iterable[Sink]) -> None:

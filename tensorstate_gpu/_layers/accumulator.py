@@ -217,6 +217,11 @@ class Accumulator(ABC):
     def cancel_transfers(self) -> None:
         """Drop batches in transit, because all rows will be deleted."""
 
+    @property
+    @abstractmethod
+    def instances_in_pass(self) -> int:
+        """Number of instances since the last mark, also of those whose rows are in transit."""
+
     @abstractmethod
     def mark_pass_end(self) -> None:
         """Remember what there is at the end of a forward pass, and how to return to it."""

@@ -26,8 +26,8 @@ class PassStarts:
 def is_broken(layers: Iterable[tuple[int, bool]], in_pass: Iterable[bool | None]) -> bool:
     """Return whether the last forward pass did not get to all layers, after an exception.
 
-    ``layers``: how many instances each has, and whether it runs in every pass. ``in_pass``: whether
-    a pass has begun and not ended, where that is known.
+    ``layers``: how many instances each has had since a pass began last, and whether it runs in
+    every pass. ``in_pass``: whether a pass has begun and not ended, where that is known.
     """
     each = list(layers)
     differ = len({instances for instances, _ in each}) > 1

@@ -108,6 +108,10 @@ class CountsAccumulator(Accumulator):
             self._samples.add(hashes, notes.labels, has_units=notes.units is not None)
         self._ledger.add(batches, notes, stored=True)
 
+    @property
+    def instances_in_pass(self) -> int:
+        return self._ledger.instances - self._pass_end[0].instances
+
     def mark_pass_end(self) -> None:
         samples = self._samples if self._groups is None else self._samples.copy()
         self._pass_end = self._ledger.position(), samples

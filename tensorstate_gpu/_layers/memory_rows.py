@@ -40,6 +40,10 @@ class RowStorage(Protocol):
     def chunks(self) -> Iterator[Rows]:
         """Return the current rows, in order, in read-only chunks (rows, bytes)."""
 
+    @property
+    def instances_in_pass(self) -> int:
+        """Number of instances since the last mark, also of those whose rows are in transit."""
+
     def mark_pass_end(self) -> None:
         """Remember the end of a forward pass, to which rewind_pass() returns."""
 
@@ -87,6 +91,10 @@ class MemoryRows(ChunkedBuffer):
         else:  # a codec may return its input
             chunks = (first, *map(copied, self._split(others)))
             self._full += [self._compressor.encode(chunk) for chunk in chunks]
+
+    @property
+    def instances_in_pass(self) -> int:
+        return self.ledger.instances - self._pass_end.instances
 
     def mark_pass_end(self) -> None:
         self._pass_end = self.ledger.position()

@@ -226,6 +226,10 @@ class RowsAccumulator(Accumulator):
             yield chunk, self.ledger.instances_of_rows(row, row + len(chunk))
             row += len(chunk)
 
+    @property
+    def instances_in_pass(self) -> int:
+        return self._storage.instances_in_pass
+
     def mark_pass_end(self) -> None:
         self._storage.mark_pass_end()
 

@@ -128,6 +128,11 @@ class CountsWriter:
     def drain(self) -> None:
         """Nothing to do: batches are counted on their own device."""
 
+    @property
+    def instances_in_pass(self) -> int:
+        """Number of instances since the last mark."""
+        return self.accumulator.instances_in_pass
+
     def mark_pass_end(self) -> None:
         """Remember the end of a forward pass, to which rewind_pass() returns."""
         self.accumulator.mark_pass_end()

@@ -204,6 +204,11 @@ class LayerWriter:
         """Return an iterator over the current rows, in order, in read-only chunks."""
         return self._run.read(self._states)
 
+    @property
+    def instances_in_pass(self) -> int:
+        """Number of instances since the last mark."""
+        return self.ledger.instances - self._pass_end.instances
+
     def mark_pass_end(self) -> None:
         """Remember the end of a forward pass, to which rewind_pass() returns."""
         self._pass_end = self.ledger.position()

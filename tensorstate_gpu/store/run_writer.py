@@ -3,12 +3,12 @@
 import contextlib
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
-from tensorstate_gpu._layers.broken_passes import PassStarts, is_broken
+from tensorstate_gpu._layers.broken_passes import is_broken
 from tensorstate_gpu._layers.layer_facts import LayerFacts
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu._process.interrupts import deferred_interrupts
@@ -28,6 +28,7 @@ from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.layer_writer import LayerWriter
 from tensorstate_gpu.store.options import WriterOptions
 from tensorstate_gpu.store.rewinding import delete_forgotten, position_in, rewound
+from tensorstate_gpu.store.run_passes import PassesByRun, RunPasses
 from tensorstate_gpu.store.writer_life import WriterLife
 from tensorstate_gpu.store.written_layer import WrittenLayer
 
@@ -56,19 +57,17 @@ class RunWriter:
         self.compressor = options.compressor
         self.progress = CommitProgress(options.progress)
         self._clock = CommitClock(options.commit_rows, options.commit_seconds)
-        self._pass_starts = PassStarts()
+        self._passes = PassesByRun()
         self._names: dict[str, None] = dict.fromkeys(record.layers)
         self._without_case = {each.casefold(): each for each in record.layers}
         self._layers: dict[str, WrittenLayer] = {}
         self._order = dict.fromkeys(record.layers)  # of all names that ever were among these
         self._removals: Counter[str] = Counter()  # of layers, by name: those that are not done yet
-        self._finished: set[str] = set()  # names of layers that run in no pass from now on
         self._sources: weakref.WeakValueDictionary[str, BatchSource] = weakref.WeakValueDictionary()
         # Jobs ask for it, too. A signal handler that commits waits for them, so none may run in a
         # thread that holds it: these defer signals.
         self._lock = ForkSafeLock()
-        self._rejects_batches = False
-        self._passes_ended = False
+        self._rejected: Container[str] = ()  # names of layers that take no batches now
         self._queued_commits = 0
         self._chunk_bytes = options.chunk_size
         self._pool = BufferPool(self._chunk_bytes)
@@ -86,22 +85,23 @@ class RunWriter:
 
     # ---- layers --------------------------------------------------------------------------------
 
-    def claim(self, name: str, source: BatchSource) -> None:
-        """List a layer in the next commit, even if it has no rows yet."""
+    def claim(self, name: str, source: BatchSource, run: object = None) -> None:
+        """List a layer in the next commit, even if it has no rows yet.
+
+        ``run``: whose passes it runs in; None for a capture point that belongs to no run.
+        """
         with deferred_interrupts(), self._lock:
             self._names[name] = self._order[name] = None
-            self._finished.discard(name)
+            self._passes.add(name, run)
             self._sources[name] = source
 
     def finish(self, names: Iterable[str]) -> None:
         """Leave layers as they are: what breaks from now on is a pass of others."""
         with deferred_interrupts(), self._lock:
-            self._finished.update(names)
-            if self._finished.issuperset(self._names):  # passes of a run that begins later are new
-                self._pass_starts, self._passes_ended = PassStarts(), False
+            self._passes.finish(names)
 
-    def _running(self) -> list[WrittenLayer]:
-        return [layer for name, layer in self._layers.items() if name not in self._finished]
+    def _running(self, passes: RunPasses) -> list[WrittenLayer]:
+        return [self._layers[name] for name in passes.names if name in self._layers]
 
     def release(self, name: str) -> None:
         """List a layer no more, of which nothing was captured. Its files, if any, are deleted."""
@@ -192,6 +192,7 @@ class RunWriter:
     def _forget(self, name: str) -> bool:
         """List a layer in no further commit. Return whether there may be files of it."""
         self._names.pop(name, None)
+        self._passes.finish([name])
         return self._layers.pop(name, None) is not None or self.committed(name) is not None
 
     def _delete(self, names: Sequence[str]) -> None:
@@ -207,52 +208,58 @@ class RunWriter:
         Raises the error of a background thread, if there was one since the last call.
         """
         self.check_writable()
-        if not self._pass_starts.begins_with(name, len(self._names)):
+        passes = self._passes.of_layer(name)
+        if not passes.starts.begins_with(name, len(passes.names)):
             return
-        self._mark_pass_end()
-        if self._clock.is_due() and not self._queued_commits:
+        self._mark_pass_end(passes)
+        if self._passes.is_first(passes) and self._clock.is_due() and not self._queued_commits:
             self.commit(wait=False)
 
-    def _mark_pass_end(self) -> None:
+    def _mark_pass_end(self, passes: RunPasses) -> None:
         with deferred_interrupts(), self._lock:
-            self._passes_ended = bool(self._layers)
-            for layer in self._layers.values():
+            layers = self._running(passes)
+            passes.ended = bool(layers)
+            for layer in layers:
                 layer.mark_pass_end()
 
-    def discard_broken_pass(self) -> bool:
+    def discard_broken_pass(self, *run: object) -> bool:
         """Discard the batches of a pass that an exception ended. Return whether there were any.
 
-        None are discarded if it ran beside another, whose batches are among those since the mark.
+        ``run``: whose pass; without it, of all runs that are not finished. None are discarded if it
+        ran beside another, whose batches are among those since the mark.
         """
         if not self.life.is_open():
             return False
         self.drain_all()
-        sources = [each for name, each in self._sources.items() if name not in self._finished]
+        broken = [each for each in self._passes.of_runs(*run) if self._is_broken(each)]
+        for passes in broken:
+            self._discard(passes)
+        return bool(broken)
+
+    def _is_broken(self, passes: RunPasses) -> bool:
+        sources = [each for name, each in self._sources.items() if name in passes.names]
         if any(source.passes_overlap() for source in sources):
             return False
-        if not is_broken(self._progress(), [source.in_pass() for source in sources]):
-            return False
+        return is_broken(self._progress(passes), [source.in_pass() for source in sources])
+
+    def _progress(self, passes: RunPasses) -> list[tuple[int, bool]]:
+        """Return the instances of each layer in a pass, and whether it runs in every pass."""
+        layers = [(each.instances_in_pass, each.runs_always) for each in self._running(passes)]
+        if not passes.ended:  # the first pass may have failed before it came to some layers
+            layers += [(0, False)] * len(passes.names - self._layers.keys())
+        return layers
+
+    def _discard(self, passes: RunPasses) -> None:
         with deferred_interrupts(), self._lock:
-            self._rejects_batches = (
-                True  # rewinding must not race with other threads that add batches
-            )
+            # Rewinding must not race with other threads that add batches.
+            self._rejected = passes.names
         try:
             self._background.wait()
             with deferred_interrupts(), self._lock:
-                for layer in self._running():
+                for layer in self._running(passes):
                     layer.rewind_pass()
         finally:
-            self._rejects_batches = False
-        return True
-
-    def _progress(self) -> list[tuple[int, bool]]:
-        """Return the instances of each layer, and whether it runs in every pass."""
-        layers = [(each.instance_count, each.runs_always) for each in self._running()]
-        if not self._passes_ended:  # the first pass may have failed before it came to some layers
-            others = self._names.keys() - self._layers.keys() - self._finished
-            waiting = [self.committed(name) for name in others]
-            layers += [(0 if each is None else each.instances, False) for each in waiting]
-        return layers
+            self._rejected = ()
 
     def rewind(self, instances: int | Mapping[str, int]) -> None:
         """Commit, and forget all but the first ``instances`` of each layer; see Store.rewind()."""
@@ -292,7 +299,7 @@ class RunWriter:
         Raises StoreClosed if the store is closed or the layer was removed.
         """
         with self._lock:
-            if self._rejects_batches or self._layers.get(layer.name) is not layer:
+            if layer.name in self._rejected or self._layers.get(layer.name) is not layer:
                 raise StoreClosed(f"{self.files} takes no more rows of {layer.name!r}")
             yield
             self._clock.record_batch(rows)
@@ -314,7 +321,8 @@ class RunWriter:
 
     def commit_between_passes(self) -> None:
         """Commit at the user's request: between two forward passes."""
-        self._mark_pass_end()
+        for passes in self._passes.of_runs():
+            self._mark_pass_end(passes)
         self.commit()
 
     def commit(self, *, wait: bool = True) -> None:
@@ -360,10 +368,12 @@ class RunWriter:
 
     def _commit_when_idle(self) -> None:
         with self._lock:
-            # Layers with different numbers of inputs mean that a forward pass is not complete.
-            same = len({layer.instance_count for layer in self._running()}) == 1
-            if same and self._clock.is_idle():
+            if self._clock.is_idle() and all(map(self._is_in_step, self._passes.of_runs())):
                 self.submit_commit()
+
+    def _is_in_step(self, passes: RunPasses) -> bool:
+        """Return whether the layers of a run have seen the same: else a pass is not complete."""
+        return len({layer.instances_in_pass for layer in self._running(passes)}) <= 1
 
     def flush(self) -> None:
         """Commit. Raises StoreClosed if rows are lost because the store was deleted."""
@@ -390,7 +400,7 @@ class RunWriter:
     def reject_batches(self, reject: bool) -> None:
         """Reject further batches, or accept them again."""
         with self._lock:
-            self._rejects_batches = reject
+            self._rejected = self._layers if reject else ()
 
 
 def _no_wait() -> None:

@@ -226,6 +226,8 @@ class _ReadOnlyRows:
 
     add_arrived = add
 
+    instances_in_pass = 0  # no batches come
+
     def mark_pass_end(self) -> None:
         """Nothing to do: no batches come."""
 

@@ -40,12 +40,14 @@ class WritingSession:
         may_be_new: bool = False,
         keep: str = "states",
         groups: int | None = None,
+        run: object = None,
     ) -> LayerRecord | None:
         """Reserve a layer's name for a capture point, and return what is already committed of it.
 
         ``keep``, ``groups``: options of the capture. A layer that keeps counts goes on with these.
         ``may_be_new``: whether a store that is resumed need not have the layer: a later call of a
-        layer appears while the model runs, whose pass must not fail for it.
+        layer appears while the model runs, whose pass must not fail for it. ``run``: whose passes
+        it runs in, if it belongs to one.
 
         Raises ValueError if the name is claimed already, if a store that is resumed lacks it, or if
         the options differ from those committed.
@@ -68,7 +70,7 @@ class WritingSession:
             self.writer.check_folder_of(name)
             self._claimed.add(name)
             self._unfinished.add(name)
-            self.writer.claim(name, source)
+            self.writer.claim(name, source, run)
             return committed
 
     def holds(self, name: str) -> bool:
@@ -133,14 +135,15 @@ class WritingSession:
             self._claimed.difference_update(names)
             self._unfinished.difference_update(names)
 
-    def discard_broken_pass(self) -> bool:
+    def discard_broken_pass(self, *run: object) -> bool:
         """Discard the batches of a pass that an exception ended. Return whether there were any.
 
+        ``run``: whose pass; without it, of all runs that are not finished.
         With the store of a path, the exception ends the whole run: its record then does not say
         that it was closed. A Store of the user may go on.
         """
         self._broken = True
-        return self.writer.discard_broken_pass()
+        return self.writer.discard_broken_pass(*run)
 
     def rewind(self, instances: int | Mapping[str, int]) -> None:
         """Forget the last instances; see Store.rewind()."""

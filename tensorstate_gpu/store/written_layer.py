@@ -30,6 +30,10 @@ class WrittenLayer(Protocol):
     def runs_always(self) -> bool:
         """Whether the layer runs in every pass of its model, as far as is known."""
 
+    @property
+    def instances_in_pass(self) -> int:
+        """Number of instances since the last mark."""
+
     def drain(self) -> None:
         """Store all batches that are in transit from a device."""
 

@@ -1,5 +1,6 @@
 """Forward passes that an exception ends, where layers are in memory: as if they had not begun."""
 
+import contextlib
 import copy
 
 import numpy as np
@@ -160,6 +161,39 @@ def test_layers_that_run_in_some_passes_only(kept, within, passes, tmp_path):
     expected = [100 * whole, 100 * (whole // 2), 100 * whole]
     found = ts.Store(store).efficiency_layers if kept == "store" else runs[0].values()
     assert [point.instance_count for point in found] == expected
+
+
+@pytest.mark.parametrize("failed", [1, 2])
+@pytest.mark.parametrize("within", [True, False])
+@pytest.mark.parametrize("kept", ["states", "counts", "store", "counts in a store"])
+def test_passes_that_failed_before_take_no_later_one_with_them(
+    kept, within, failed, model, tmp_path
+):
+    """The program has caught their exceptions, so layers have seen different numbers of inputs."""
+    runs, options = [], {"keep": "counts" if "counts" in kept else "states"}
+    if "store" in kept:
+        options["storage_path"] = tmp_path / "run.zarr"
+
+    def program():
+        with ts.capture(model, "Linear", **options) as run:
+            runs.append(run)
+            for number in range(6):
+                model[2].error = ValueError() if 1 <= number <= failed else None
+                with contextlib.suppress(ValueError):
+                    model(data()[:5])
+            model[2].error = KeyboardInterrupt() if within else None
+            model(data()[:5])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        program()
+    whole = 5 * (6 + (not within))
+    expected = [whole, whole, whole - 5 * failed]
+    assert [point.instance_count for point in runs[0].values()] == expected
+    if "store" in kept:
+        stored = ts.Store(tmp_path / "run.zarr")
+        assert [layer.instance_count for layer in stored.efficiency_layers] == expected
+        assert stored.verify().good
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -14,9 +14,9 @@ KEYWORDS = set(CaptureKeywords.__annotations__)
 TAKING = [ts.capture, ts.build_efficiency_model, ts.CapturePoint, ts.StateCaptureHook]
 
 
-def test_keywords_are_the_fields_but_for_the_path():
+def test_keywords_are_the_fields_but_for_the_path_and_the_run():
     fields = {field.name for field in dataclasses.fields(CaptureOptions)}
-    assert fields == KEYWORDS | {"disk_path"}
+    assert fields == KEYWORDS | {"disk_path", "run"}
 
 
 @pytest.mark.parametrize("function", TAKING, ids=lambda function: function.__name__)

@@ -1,0 +1,200 @@
+"""Runs in one store that are open at the same time: what breaks one leaves the others whole."""
+
+import contextlib
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+import tensorstate_gpu as ts
+from tests.support.points import new_point, rows_of
+
+
+class Breaking(torch.nn.Module):
+    """Passes its input on, or raises what it is told to."""
+
+    error = None
+
+    def forward(self, x):
+        if self.error is not None:
+            raise self.error
+        return x
+
+
+def model_of(*sizes):
+    return torch.nn.Sequential(
+        torch.nn.Linear(3, sizes[0]), Breaking(), torch.nn.Linear(sizes[0], sizes[1])
+    )
+
+
+class Both(torch.nn.Module):
+    """Two models, such as a teacher and a student, whose layers have names of their own."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = model_of(8, 16), model_of(24, 8)
+
+
+@pytest.fixture
+def both():
+    torch.manual_seed(0)
+    return Both()
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "run.zarr"
+
+
+DATA = torch.ones(5, 3)
+
+
+def instances(path):
+    assert ts.Store(path).verify().good
+    return {layer.name: layer.instance_count for layer in ts.Store(path).efficiency_layers}
+
+
+def run_until_broken(model, passes, within):
+    for _ in range(passes):
+        model(DATA)
+    model[1].error = KeyboardInterrupt() if within else None
+    try:
+        model(DATA)
+    finally:
+        model[1].error = None
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("keep", ["states", "counts"])
+@pytest.mark.parametrize("within", [True, False])
+@pytest.mark.parametrize("passes", [1, 3])
+def test_a_run_within_another_breaks(passes, within, keep, both, path):
+    names = ["first.0", "first.2"], ["second.0", "second.2"]
+    with ts.Store(path, "x", commit_seconds=None) as store:
+        options = {"storage_path": store, "keep": keep}
+        with ts.capture(torch.nn.ModuleDict({"first": both.first}), names[0], **options) as run:
+            for _ in range(3):
+                both.first(DATA)
+            second = torch.nn.ModuleDict({"second": both.second})
+            with (
+                contextlib.suppress(KeyboardInterrupt),
+                ts.capture(second, names[1], **options) as other,
+            ):
+                run_until_broken(both.second, passes, within)
+            assert run.instance_count == 15
+            both.first(DATA)
+        assert other.instance_count == 5 * (passes + (not within))
+    seen = {0: 20, 1: 5 * (passes + (not within))}
+    expected = {f"{n}_post_states": seen[k] for k in (0, 1) for n in names[k]}
+    assert instances(path) == expected
+
+
+@pytest.mark.parametrize("within", [True, False])
+def test_runs_of_one_model(within, both, path):
+    """Each has some of its layers; the second begins later."""
+    model = both.first
+    with (
+        ts.Store(path, "x", commit_seconds=None) as store,
+        ts.capture(model, ["0"], storage_path=store),
+    ):
+        for _ in range(3):
+            model(DATA)
+        with (
+            contextlib.suppress(KeyboardInterrupt),
+            ts.capture(model, ["2"], storage_path=store),
+        ):
+            run_until_broken(model, 2, within)
+    passes = 2 + (not within)
+    assert instances(path) == {"0_post_states": 15 + 5 * passes, "2_post_states": 5 * passes}
+
+
+@pytest.mark.parametrize("within", [True, False])
+def test_a_run_of_another_thread_goes_on(within, both, path):
+    """No batch of it is refused, and none is lost, while a broken pass is taken back."""
+    begun, ended = threading.Event(), threading.Event()
+
+    def run_first(store):
+        layers = torch.nn.ModuleDict({"first": both.first})
+        with ts.capture(layers, ["first.0", "first.2"], storage_path=store):
+            while not (ended.is_set() and begun.is_set()) or len(done) < 20:
+                both.first(DATA)
+                done.append(None)
+                begun.set()
+
+    done = []
+    with ts.Store(path, "x", commit_seconds=None, commit_rows=100) as store:
+        thread = threading.Thread(target=run_first, args=(store,))
+        thread.start()
+        assert begun.wait(60)
+        second = torch.nn.ModuleDict({"second": both.second})
+        with (
+            contextlib.suppress(KeyboardInterrupt),
+            ts.capture(second, ["second.0", "second.2"], storage_path=store),
+        ):
+            run_until_broken(both.second, 4, within)
+        ended.set()
+        thread.join()
+    found = instances(path)
+    assert {found[f"first.{k}_post_states"] for k in (0, 2)} == {5 * len(done)}
+    assert {found[f"second.{k}_post_states"] for k in (0, 2)} == {5 * (4 + (not within))}
+
+
+def test_the_block_of_a_store_ends_all_broken_passes(both, path):
+    """Those of points by hand and of runs, each its own."""
+
+    def program():
+        with ts.Store(path, "x", commit_seconds=None) as store:
+            points = [new_point(store, name) for name in "ab"]
+            for number in range(3):
+                for point in points:
+                    point.append(rows_of(7, seed=number), 7)
+            with ts.capture(both.first, ["0", "2"], storage_path=store):
+                both.first(DATA)
+                points[0].append(rows_of(7, seed=9), 7)
+                run_until_broken(both.first, 2, within=True)
+
+    with pytest.raises(KeyboardInterrupt):
+        program()
+    assert instances(path) == {"a": 21, "b": 21, "0_post_states": 15, "2_post_states": 15}
+    expected = np.concatenate([rows_of(7, seed=n) for n in range(3)])
+    np.testing.assert_array_equal(ts.Store(path)["a"][:], expected)
+
+
+def test_runs_in_step_are_committed_between_steps(both, path):
+    """By rows or by time, when the first of them begins a pass."""
+    layers = (
+        torch.nn.ModuleDict({"first": both.first}),
+        torch.nn.ModuleDict({"second": both.second}),
+    )
+    names = ["first.0", "first.2"], ["second.0", "second.2"]
+    with (
+        ts.Store(path, "x", commit_seconds=None, commit_rows=1) as store,
+        ts.capture(layers[0], names[0], storage_path=store),
+        ts.capture(layers[1], names[1], storage_path=store),
+    ):
+        for step in range(4):
+            both.first(DATA)
+            store.session.writer._background.wait()
+            found = {layer.instance_count for layer in ts.Store(path).efficiency_layers}
+            assert found <= {5 * step}
+            both.second(DATA)
+
+
+def test_a_run_is_committed_while_the_first_one_rests(both, path):
+    layers = (
+        torch.nn.ModuleDict({"first": both.first}),
+        torch.nn.ModuleDict({"second": both.second}),
+    )
+    with (
+        ts.Store(path, "x", commit_seconds=None, commit_rows=1) as store,
+        ts.capture(layers[0], ["first.0"], storage_path=store),
+        ts.capture(layers[1], ["second.0"], storage_path=store),
+    ):
+        for each in both.first, both.second, both.first:
+            each(DATA)
+        store.session.writer._background.wait()
+        for _ in range(50):
+            both.second(DATA)
+        store.session.writer._background.wait()
+        assert ts.Store(path)["second.0_post_states"].instance_count > 5
