@@ -117,7 +117,13 @@ def js_divergence(first: Weights, second: Weights) -> float:
     1.0
     """
     p, q = (Distribution.of(weights).shares for weights in aligned(first, second))
-    return min(1.0, max(0.0, (_half_information(p, q) + _half_information(q, p)) / 2))
+    return float(js_divergences(p, q))
+
+
+def js_divergences(p: Floats, q: Floats) -> Floats:
+    """Return the same of many pairs of distributions, (..., states), whose sums are 1: (...)."""
+    bits: Floats = np.clip((_half_information(p, q) + _half_information(q, p)) / 2, 0.0, 1.0)
+    return bits
 
 
 def total_variation(first: Weights, second: Weights) -> float:
@@ -164,8 +170,10 @@ def _expected(p: Distribution, q: Distribution, log2: Floats) -> float:
         return max(0.0, float((p.shares[occurs] * (log2[occurs] - q.log2[occurs])).sum()))
 
 
-def _half_information(p: Floats, q: Floats) -> float:
-    """Return the sum of p log2(p / m), where m is the mean of p and q."""
-    p, q = p[p > 0], q[p > 0]
+def _half_information(p: Floats, q: Floats) -> Floats:
+    """Return the sum of p log2(p / m), where m is the mean of p and q: (...)."""
+    occurs = p > 0
     with np.errstate(under="ignore"):
-        return float((p * np.log2(2 * (p / (p + q)))).sum())
+        share = np.divide(p, p + q, out=np.full_like(p, 0.5), where=occurs)
+        bits: Floats = (p * np.log2(2 * share)).sum(axis=-1)
+    return bits

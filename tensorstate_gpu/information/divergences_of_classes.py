@@ -1,17 +1,20 @@
 """How much the states of two classes differ, and how much they would if labels told nothing."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain, islice
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tensorstate_gpu._arguments import positive_integer
-from tensorstate_gpu.information.divergences import js_divergence
+from tensorstate_gpu.information.divergences import js_divergences
 from tensorstate_gpu.information.label_permutations import generator_of
 from tensorstate_gpu.information.labelled_rows import HasInstances, Instances, LabelledRows
 
 Ints = NDArray[np.int64]
 Matrix = NDArray[np.float64]
+_CELLS = 1 << 18  # states of permutations that are compared together
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,13 +85,12 @@ def class_divergences(
     for one, other in zip(*np.triu_indices(len(names), 1), strict=True):
         chosen = (classes == one) | (classes == other)
         is_one = classes[chosen] == one
-        pair = _Pair(rows, chosen)
-        value = pair.divergence(is_one)
-        null = np.array([pair.divergence(generator.permutation(is_one)) for _ in range(count)])
+        permuted = (generator.permutation(is_one) for _ in range(count))
+        value, *null = _Pair(rows, chosen).divergences(chain([is_one], permuted))
         # A sum in another order has other last digits.
-        p_value = (1 + int((null >= value - 1e-12).sum())) / (1 + count)
+        p_value = (1 + sum(each >= value - 1e-12 for each in null)) / (1 + count)
         for place in ((one, other), (other, one)):
-            found.divergence[place], found.null[place] = value, null.mean()
+            found.divergence[place], found.null[place] = value, np.mean(null)
             found.p_value[place] = p_value
     return found
 
@@ -110,10 +112,18 @@ class _Pair:
         self._distinct = len(distinct)
         self._total = self._count(self._places)
 
+    def divergences(self, samples: Iterable[NDArray[np.bool_]]) -> list[float]:
+        """Return the divergence if these instances are of one class, and the rest of the other.
+
+        ``samples``: which instances, of each divergence in turn.
+        """
+        counts = (self._count(self._places[is_one[self._instances]]) for is_one in samples)
+        found: list[float] = []
+        while block := list(islice(counts, max(1, _CELLS // len(self._total)))):
+            first = np.stack(block)
+            p, q = (part / part.sum(axis=1, keepdims=True) for part in (first, self._total - first))
+            found += js_divergences(p, q).tolist()
+        return found
+
     def _count(self, places: Ints) -> Ints:
         return np.bincount(places, minlength=self._distinct).astype(np.int64)
-
-    def divergence(self, is_one: NDArray[np.bool_]) -> float:
-        """Return the divergence if these instances are of one class, and the rest of the other."""
-        counts = self._count(self._places[is_one[self._instances]])
-        return js_divergence(counts, self._total - counts)
