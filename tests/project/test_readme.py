@@ -169,6 +169,6 @@ def test_the_code_of_the_page_on_several_stores_runs(tmp_path, monkeypatch):
 )
 def test_links_and_paths_exist(document):
     text = (ROOT / document).read_text()
-    links = re.findall(r"\]\((?!http)([\w./]+\.\w+)\)", text)
+    links = re.findall(r"""(?:\]\(|src="|srcset=")(?!http)([\w./]+\.\w+)[)"]""", text)
     missing = [link for link in links if not (ROOT / document).parent.joinpath(link).exists()]
     assert not missing
