@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_map
 
 from .across_graphs import (
     UNKNOWN,
+    WITHIN,
     TracedAxes,
     as_text,
     axes_at,
@@ -171,7 +172,7 @@ class _GraphAxes:
         if not isinstance(tensor, Tensor):
             return
         if before is None:
-            before = UNKNOWN if "grapharg" in node.meta else _WITHIN
+            before = UNKNOWN if "grapharg" in node.meta else WITHIN
         elif before.axes is not None:
             self._taken_over[node.name] = before
             before = before._replace(axes=axes_at(before.axes, tensor.shape, None))
@@ -253,10 +254,6 @@ class _GraphAxes:
         return self._memories.setdefault(key, torch.empty(0, device="meta").untyped_storage())
 
 
-# Of what a graph within another one is given, such as that of what is checkpointed.
-_WITHIN = TracedAxes(
-    None, "it is in a graph within the compiled one", "inputs lost at a graph within another one"
-)
 _axes: "weakref.WeakKeyDictionary[Graph, _GraphAxes]" = weakref.WeakKeyDictionary()
 
 
