@@ -52,6 +52,9 @@ class Counter(Protocol):
     def is_in_pass(self) -> bool:
         """Return whether this thread makes one."""
 
+    def is_in_graphs(self) -> bool:
+        """Return whether this thread makes one that has begun in a compiled graph."""
+
 
 class _Here(threading.local):
     """What holds for this thread.
@@ -71,6 +74,11 @@ PASSES: "weakref.WeakSet[Counter]" = weakref.WeakSet()  # of models that have be
 def is_in_pass() -> bool:
     """Return whether this thread makes a pass of some model."""
     return any(counter.is_in_pass() for counter in [*PASSES])
+
+
+def is_in_graphs() -> bool:
+    """Return whether this thread makes a pass of some model that has begun in a compiled graph."""
+    return any(counter.is_in_pass() and counter.is_in_graphs() for counter in [*PASSES])
 
 
 def is_in_module() -> bool:
