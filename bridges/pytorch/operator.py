@@ -13,7 +13,7 @@ except ImportError as error:
 from torch.nn.utils.rnn import PackedSequence
 
 from .axis_flow import axes_in_graph
-from .axis_flow.across_graphs import HERE
+from .axis_flow.across_graphs import HERE, inputs_of_part
 from .batch_plan import Planned
 from .graph_borders import NOTHING_KNOWN
 from .marked_classes import MarkingHook
@@ -126,7 +126,8 @@ def _capture(x: torch.Tensor, anchor: torch.Tensor, clock: torch.Tensor, traced:
     if receiver is not None and is_real_forward(x):
         counter = receiver.pass_log.counter
         known = traced if HERE.fits else NOTHING_KNOWN
-        receiver.receive(x, counter.clock_at(x), known, counter.here.inputs or HERE.inputs)
+        inputs = counter.here.inputs or inputs_of_part(traced)
+        receiver.receive(x, counter.clock_at(x), known, inputs)
 
 
 def _skip(anchor: torch.Tensor) -> None:
