@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
@@ -160,7 +160,7 @@ def _batches(each: Sequence[object]) -> Iterator[list[object]]:
     is_pairable = _by_kind(each, Pairable)
     for groups in each:
         pairable = cast(Pairable, groups)
-        size = sum(map(len, pairable.parts)) if is_pairable[type(groups)] else _BATCH
+        size = int(pairable.sizes.sum()) if is_pairable[type(groups)] else _BATCH
         if batch and (size > free or len(groups) != len(batch[0])):  # type: ignore[arg-type]
             yield batch
             batch = []
@@ -237,7 +237,7 @@ class Pairable(Protocol):
     """Histograms by group in memory, such as GroupedCounts."""
 
     @property
-    def parts(self) -> Sequence[Sized]: ...
+    def sizes(self) -> Ints: ...
 
     def pairs_with(self, others: Sequence[object]) -> tuple[Ints, GroupTable]: ...
 
