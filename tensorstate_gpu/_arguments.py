@@ -8,6 +8,8 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
+_SHORT = str | numbers.Number | None
+
 
 def real(value: Any, argument: str) -> float:
     """Return a real number as a float. Raises TypeError for anything else, including a bool."""
@@ -79,7 +81,9 @@ def choice(value: Any, argument: str, accepted: Sequence[str]) -> str:
     Not by ``in`` alone, which for an array would raise NumPy's own error.
     """
     if not isinstance(value, str) or value not in accepted:
-        raise ValueError(f"{argument} must be one of {tuple(accepted)}, got {value!r}")
+        # An array or a model would fill the screen.
+        got = repr(value) if isinstance(value, _SHORT) else type(value).__name__
+        raise ValueError(f"{argument} must be one of {tuple(accepted)}, got {got}")
     return value
 
 

@@ -18,7 +18,7 @@ from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._arrays.ranks_protocol import Ranks
 from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu._states.backends import cpu
-from tensorstate_gpu._states.count_checks import check_counts
+from tensorstate_gpu._states.count_checks import check_counts, where_counts_are
 from tensorstate_gpu._states.measured_counts import MeasuredCounts
 from tensorstate_gpu._states.packed_arguments import check_unused_bits
 from tensorstate_gpu._states.rank_exchange import (
@@ -261,7 +261,8 @@ def merge(parts: Iterable[StateCounts]) -> StateCounts:
     every = listed(parts, "parts", "StateCounts")
     for part in every:
         if not isinstance(part, StateCounts):
-            raise TypeError(f"parts must be StateCounts, got {type(part).__name__}")
+            kind = type(part).__name__
+            raise TypeError(f"parts must be StateCounts, got {kind}{where_counts_are(part)}")
     if not every:
         raise ValueError("parts is empty: nothing tells the number of neurons")
     return merge_all(every, every[0].neurons)

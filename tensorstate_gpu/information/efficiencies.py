@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from tensorstate_gpu._arguments import non_negative, plain_numbers, positive_integer
+from tensorstate_gpu._arguments import non_negative, plain_numbers, positive_integer, real
 from tensorstate_gpu._arguments import order as check_order
 from tensorstate_gpu._arrays.array_types import Weights
 from tensorstate_gpu.errors import NothingCaptured, warn_user
@@ -99,9 +99,8 @@ def ceiling(rows: int, neurons: int) -> float:
     >>> ceiling(rows=1024, neurons=8)
     1.0
     """
-    return min(
-        1.0, math.log2(positive_integer(rows, "rows")) / positive_integer(neurons, "neurons")
-    )
+    size = real(positive_integer(neurons, "neurons"), "neurons")
+    return min(1.0, math.log2(positive_integer(rows, "rows")) / size)
 
 
 def network_efficiency(efficiencies: Any) -> float:
