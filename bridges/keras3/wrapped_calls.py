@@ -178,7 +178,8 @@ def _forget_traces(model: Any) -> None:
         import jax
 
         for step in (model.train_step, model.test_step):
-            jax.jit(step, donate_argnums=0).clear_cache()  # as Keras makes them
+            as_keras_makes_it: Any = jax.jit(step, donate_argnums=0)
+            as_keras_makes_it.clear_cache()
 
 
 def _update_jit_setting(model: Any) -> None:
