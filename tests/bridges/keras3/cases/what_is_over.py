@@ -168,3 +168,19 @@ def test_what_other_callbacks_call_is_no_training(validates):
         **(validation if validates else {}),
     )
     assert counting.found[0] == (6 if validates else 8)
+
+
+@pytest.mark.parametrize("method", ["fit", "evaluate", "predict"])
+def test_old_functions_that_a_program_keeps(method):
+    """As the traceback of a fit() that failed does, in a notebook."""
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(4, name="dense")])
+    model.compile("sgd", "mse")
+    data = (X,) if method == "predict" else (X, X)
+    getattr(model, method)(*data, verbose=0)
+    kept = model.train_function, model.test_function, model.predict_function
+    for _ in range(2):
+        with ts.capture(model, "dense") as run:
+            getattr(model, method)(*data, verbose=0)
+            kept += model.train_function, model.test_function, model.predict_function
+        assert run["dense"].state_count == 8
+    assert any(kept)
