@@ -328,3 +328,25 @@ def test_an_output_that_holds_itself(kind):
     model.rest = [images(4, 2)]
     model(images(4, 2))
     assert hook.state_count == 4
+
+
+class Padding(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x.to_padded_tensor(0.0))
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype stage")
+@pytest.mark.parametrize("layout", [torch.strided, torch.jagged])
+def test_a_model_that_is_given_a_nested_tensor(layout):
+    model = Padding()
+    x = torch.nested.nested_tensor([images(3, 4), images(1, 4)], layout=layout)
+    with torch.no_grad(), ts.capture(model, "layer") as run, run.labels(range(2)):
+        model(x)
+        model(x=x)
+    np.testing.assert_array_equal(run["layer"].raw_states, 2 * [*expected_rows(model(x))])
+    with pytest.raises(ts.errors.InputsUnknown):
+        run["layer"].counts_by()
