@@ -249,7 +249,7 @@ class PassCounter(MarkingHook):
     def _begin_in_graph(self, args: Any, kwargs: Any) -> None:
         given = None
         for value in (*args, *kwargs.values()):
-            if isinstance(value, torch.Tensor) and value.ndim:
+            if isinstance(value, torch.Tensor) and value.ndim and not value.is_nested:
                 plain = value.detach()  # now the last node of the graph
                 mark_input_in_graph(self._batch_axis)
                 given = plain if given is None else given

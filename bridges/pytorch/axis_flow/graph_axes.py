@@ -6,6 +6,7 @@ with tensors without data that show its shapes.
 
 import operator
 import weakref
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -219,9 +220,16 @@ class _GraphAxes:
             taken = {node: self._taken_over[node.name] for node in nodes if self._is_taken(node)}
             add_begin(graph, clock, taken, self._is_alone)
         if "end_pass" not in calls:
-            left = (*filter(self._is_found, nodes), *end.all_input_nodes)
-            add_end(graph, clock, {node: self.describe(node) for node in left if is_plain(node)})
+            add_end(graph, clock, self._left_by(nodes, end))
         module.recompile()
+
+    def _left_by(self, nodes: Iterable[Node], end: Node) -> dict[Node, TracedAxes]:
+        """Return what is known of the tensors that leave a graph: of none, if that fails."""
+        try:
+            left = (*filter(self._is_found, nodes), *end.all_input_nodes)
+            return {node: self.describe(node) for node in left if is_plain(node)}
+        except Exception:  # as in axes_in_graph()
+            return {}
 
     def _is_taken(self, node: Node) -> bool:
         return node.op == "placeholder" and node.name in self._taken_over
@@ -270,6 +278,8 @@ class _GraphAxes:
             return value.node.hint
         if not isinstance(value, Tensor):
             return value
+        if value.is_nested:  # whose sizes are no numbers: nothing is known of it
+            return None
         if id(value) not in self._stand_ins:
             self._stand_ins[id(value)] = (value, _with_plain_shape(value, self._memory_for(value)))
         return self._stand_ins[id(value)][1]
