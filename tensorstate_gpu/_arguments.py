@@ -57,12 +57,23 @@ def integer(value: Any, argument: str) -> int:
     raise TypeError(f"{argument} must be an integer, got {type(value).__name__} {value!r}")
 
 
-def positive_integer(value: Any, argument: str) -> int:
-    """Return an integer > 0."""
+def positive_integer(value: Any, argument: str, most: int | None = 2**63 - 1) -> int:
+    """Return an integer > 0, and at most ``most``: by default what arrays hold."""
     number = integer(value, argument)
     if number <= 0:
-        raise ValueError(f"{argument} must be greater than 0, got {number}")
+        raise ValueError(f"{argument} must be greater than 0, got {shown(number)}")
+    if most is not None and number > most:
+        raise ValueError(f"{argument} must be at most {most:,}, got {shown(number)}")
     return number
+
+
+def shown(number: int) -> str:
+    """Return a number for a message: of Python's own texts, 4,300 digits are the limit."""
+    digits = number.bit_length() * math.log10(2)
+    return str(number) if digits < _DIGITS else f"one of some {digits:,.0f} digits"
+
+
+_DIGITS = 40
 
 
 def flag(value: Any, argument: str) -> bool:

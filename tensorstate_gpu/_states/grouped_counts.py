@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._arguments import integer
+from tensorstate_gpu._arguments import integer, shown
 from tensorstate_gpu._arrays.frameworks import ranks_of
 from tensorstate_gpu._arrays.ranks_protocol import Ranks
 from tensorstate_gpu._states.backends import cpu
@@ -19,7 +19,7 @@ from tensorstate_gpu._states.rank_exchange import agreed, check_sum, same_on_all
 from tensorstate_gpu._states.rank_sums import RankSums
 from tensorstate_gpu._states.state_counts import StateCounts, gathered, merge_all, owned
 from tensorstate_gpu._states.states_by_group import StatesByGroup, neurons_of, sizes_of
-from tensorstate_gpu._states.sums_over_states import sum_over_states
+from tensorstate_gpu._states.sums_over_states import TOO_MANY, sum_over_states
 from tensorstate_gpu.information import Estimate
 from tensorstate_gpu.information.estimates import Measure
 from tensorstate_gpu.information.group_sums import GroupSums
@@ -70,7 +70,9 @@ class GroupedCounts(CountsByGroup[StateCounts]):
     ) -> None:
         numbers = tuple(integer(number, "instances") for number in instances)
         if min(numbers, default=0) < 0:
-            raise ValueError(f"instances must not be negative, got {min(numbers)}")
+            raise ValueError(f"instances must not be negative, got {shown(min(numbers))}")
+        if sum(numbers) >= 2**63:
+            raise ValueError(f"instances must be fewer than 2**63, got {shown(sum(numbers))}")
         sample = SampledInstances(numbers, int(fingerprint), bool(has_units))
         for part in parts:
             if not isinstance(part, StateCounts):
@@ -82,6 +84,7 @@ class GroupedCounts(CountsByGroup[StateCounts]):
                 f"parts and instances must be of the same two or more groups, got {len(parts)} and "
                 f"{len(sample.by_group)}"
             )
+        _check_sum(parts)
         super().__init__(tuple(parts), sample)
 
     @classmethod
@@ -125,6 +128,8 @@ class GroupedCounts(CountsByGroup[StateCounts]):
         """
         checked = self._checked(others, GroupedCounts)
         merged = merged_groups([self._parts, *(other._parts for other in checked)], self.neurons)
+        if not isinstance(merged, StatesByGroup):
+            _check_sum(merged)
         return GroupedCounts.of_sample(merged, self._sample_with(checked))
 
     def merge_ranks(self, process_group: object = None) -> RankGroups:
@@ -251,6 +256,12 @@ class GroupedCounts(CountsByGroup[StateCounts]):
     def __reduce__(self) -> tuple[object, ...]:
         sample = self._sample
         return GroupedCounts, (self.parts, sample.by_group, sample.fingerprint, sample.has_units)
+
+
+def _check_sum(parts: Sequence[StateCounts]) -> None:
+    """Raise OverflowError for groups that have more rows together than int64 holds."""
+    if sum(part.total for part in parts) >= 2**63:
+        raise OverflowError(TOO_MANY)
 
 
 class RankGroups:

@@ -99,8 +99,8 @@ def ceiling(rows: int, neurons: int) -> float:
     >>> ceiling(rows=1024, neurons=8)
     1.0
     """
-    size = real(positive_integer(neurons, "neurons"), "neurons")
-    return min(1.0, math.log2(positive_integer(rows, "rows")) / size)
+    number, size = positive_integer(rows, "rows", None), positive_integer(neurons, "neurons")
+    return min(1.0, math.log2(number) / size)
 
 
 def network_efficiency(efficiencies: Any) -> float:
