@@ -65,6 +65,26 @@ def test_what_else_is_merged(run, tmp_path):
         ts.merge([stored])
 
 
+def test_the_last_part_of_a_name_is_no_name():
+    model = torch.nn.ModuleDict({name: torch.nn.Sequential(torch.nn.ReLU()) for name in "ab"})
+    model["mlp"] = torch.nn.Linear(2, 2)
+    for guessed, advice in (
+        ("0", r" \('\*0' matches 2 layers\);"),
+        ("lp", r" \('\*lp' matches 1 layer\);"),
+        ("nothing", ";"),
+    ):
+        shown = f"attach_to='{guessed}' matches no layer{advice} there are:"
+        with pytest.raises(ts.errors.NoLayerMatches, match=shown), ts.capture(model, guessed):
+            pass
+
+
+def test_a_map_of_all_layers(run):
+    with pytest.raises(TypeError, match=r"layer must be .*, got Run: choose one by its name"):
+        reporting.plot_firing_map(run)
+    with pytest.raises(TypeError, match=r"layer must be .*, got Report: choose one of its run"):
+        reporting.plot_firing_map(run.report())
+
+
 def test_states_instead_of_counts():
     for given in (ROWS, np.ones((4, 9), bool)):
         with pytest.raises((TypeError, ValueError), match=r"^counts .*: count_states\(\) counts"):
