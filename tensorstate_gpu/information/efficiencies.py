@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from tensorstate_gpu._arguments import non_negative, plain_numbers, positive_integer, real
+from tensorstate_gpu._arguments import non_negative, plain_numbers, positive_integer
 from tensorstate_gpu._arguments import order as check_order
 from tensorstate_gpu._arrays.array_types import Weights
 from tensorstate_gpu.errors import NothingCaptured, warn_user
