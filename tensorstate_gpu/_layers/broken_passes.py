@@ -51,6 +51,11 @@ class PassStarts:
         self._batches_since_first = 0
         return True
 
+    @property
+    def knows_pass(self) -> bool:
+        """Whether the last batch came in a pass of which a clock knows."""
+        return bool(self._begun)
+
     def are_broken(
         self, layers: Iterable[tuple[int, bool]], in_pass: Iterable[bool | None]
     ) -> bool:

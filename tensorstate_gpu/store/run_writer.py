@@ -252,7 +252,8 @@ class RunWriter:
     def _progress(self, passes: RunPasses) -> list[tuple[int, bool]]:
         """Return the instances of each layer in a pass, and whether it runs in every pass."""
         layers = [(each.instances_in_pass, each.runs_always) for each in self._running(passes)]
-        if not passes.ended:  # the first pass may have failed before it came to some layers
+        # Passes may have failed before they came to some layers, all of which had no batch then.
+        if passes.starts.knows_pass or not passes.ended:
             layers += [(0, False)] * len(passes.names - self._layers.keys())
         return layers
 

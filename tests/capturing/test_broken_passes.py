@@ -209,6 +209,24 @@ def test_passes_that_failed_before_take_no_later_one_with_them(
     assert instance_counts(runs[0], kept, tmp_path) == expected
 
 
+@pytest.mark.parametrize("kept", KEPT)
+def test_two_passes_that_break_at_the_same_place(kept, model, tmp_path):
+    """The program has caught the exception of the first. The last layer has never run."""
+    runs = []
+
+    def program():
+        with ts.capture(model, ["1", "3"], **options_of(kept, tmp_path)) as run:
+            runs.append(run)
+            for error in (ValueError(), KeyboardInterrupt()):
+                model[2].error = error
+                with contextlib.suppress(ValueError):
+                    model(data()[:5])
+
+    with pytest.raises(KeyboardInterrupt):
+        program()
+    assert instance_counts(runs[0], kept, tmp_path) == [5, 0]
+
+
 class Tasks(torch.nn.Module):
     """Each pass is of one task, and runs layers of its own."""
 
