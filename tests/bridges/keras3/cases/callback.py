@@ -299,6 +299,26 @@ def test_a_bad_number(option):
         StateEfficiency(**{option: 0})
 
 
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"attach_to": 5}, TypeError, "attach_to"),
+        ({"exclude": [5]}, TypeError, "exclude"),
+        ({"attach_to": [lambda layer: True]}, TypeError, r"must take \(name, layer\)"),
+        ({"method": "nowhere"}, ValueError, "method"),
+        ({"threshold": "high"}, TypeError, "threshold"),
+        ({"threshold": float("nan")}, ValueError, "threshold"),
+        ({"neuron_axis": "last"}, TypeError, "neuron_axis"),
+        ({"firing": 5}, TypeError, "firing"),
+        ({"mask": 5}, TypeError, "mask"),
+        ({"every_n_steps": 1.5}, TypeError, "every_n_steps"),
+    ],
+)
+def test_arguments_are_checked_before_a_training(arguments, error, message):
+    with pytest.raises(error, match=message):
+        StateEfficiency(**arguments)
+
+
 def test_a_monitor_of_a_keras_model_says_what_to_use():
     with pytest.raises(ts.errors.NotCapturable, match=r"training\.StateEfficiency is a callback"):
         ts.StateMonitor(network())
