@@ -15,7 +15,7 @@ from tensorstate_gpu._capturing.choosing import as_patterns
 from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, NeuronAxis
 from tensorstate_gpu._capturing.run import Run
 from tensorstate_gpu._states.state_counts import StateCounts
-from tensorstate_gpu.training.monitor_options import check_without_model
+from tensorstate_gpu.training.monitor_options import check_without_model, checked_sampling
 from tensorstate_gpu.training.scalars import Scalars, phase_scalars
 
 from . import models
@@ -55,7 +55,7 @@ class StateEfficiency(keras.callbacks.Callback):  # type: ignore[misc]
     Raises
     ------
     TypeError, ValueError
-        For a bad frequency or number of states; for the others when fit() begins.
+        For arguments that are wrong whatever the model is; for others when fit() begins.
 
     Notes
     -----
@@ -88,14 +88,12 @@ class StateEfficiency(keras.callbacks.Callback):  # type: ignore[misc]
             "firing": firing,
             "neuron_axis": neuron_axis,
         }
-        check_without_model(self._attach_to, self._exclude, {"method": method})
+        sampling = {"every_n_steps": every_n_steps, "states_per_step": states_per_step}
+        check_without_model(self._attach_to, self._exclude, {"method": method, **sampling})
         CaptureOptions(**self._options)  # raises now, not when the training begins
-        self._every_n_steps = positive_integer(every_n_steps, "every_n_steps")
-        self._states_per_step = (
-            None
-            if states_per_step is None
-            else positive_integer(states_per_step, "states_per_step")
-        )
+        checked = checked_sampling(sampling)
+        self._every_n_steps: int = checked["every_n_steps"]
+        self._states_per_step: int | None = checked["states_per_step"]
         self._pause = ExitStack()
         self._every = _checked_frequency(update_freq)
         self._run = Run()

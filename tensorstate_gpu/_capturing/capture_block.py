@@ -98,6 +98,8 @@ def _captured(model: object, plan: Callable[[], Attachment]) -> Iterator[Run]:
         with deferred_interrupts():  # between hooks, some would stay at the model
             points = bridge.attach_in_place(model, attachment.chosen, attachment.method, options)
         attachment.tell(points)
+        for point in points:
+            point.intake.follow_passes()
         run = Run(points)
         check_store_layers(options.disk_path)
         if options.disk_path is None and options.stage_rows is None:

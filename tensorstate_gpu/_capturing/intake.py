@@ -17,6 +17,7 @@ from tensorstate_gpu._capturing.pass_notes import NO_NOTES, NoteScope, PassNotes
 from tensorstate_gpu._capturing.sinks import CountsSink, MemorySink, Sink, StoreSink
 from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.batches import Batches, cached_totals
+from tensorstate_gpu._layers.broken_passes import PassClock
 from tensorstate_gpu._layers.instance_notes import NOTHING, InstanceNotes, validated_notes
 from tensorstate_gpu._layers.layer_facts import LayerLog
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
@@ -239,6 +240,15 @@ class Intake:
         """Let the batches of a pass that breaks be taken back, where no store does that."""
         self.marks = marks
         marks.add(self)
+
+    @property
+    def clock(self) -> PassClock | None:
+        """What knows of the passes of the model, if something does."""
+        return self.log.clock
+
+    def follow_passes(self) -> None:
+        """Let a store know when passes of the model begin."""
+        self.sink.follow_passes(self.clock)
 
     def progress(self) -> tuple[int, bool]:
         """Return the instances since the last mark, and whether the layer runs in every pass."""

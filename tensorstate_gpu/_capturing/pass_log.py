@@ -14,6 +14,11 @@ class PassLog:
         self._lock = ForkSafeLock()
         self.restart()
 
+    @property
+    def clock(self) -> PassTimes:
+        """The times of the passes of the model."""
+        return self._times
+
     def stop(self) -> None:
         """Count no further passes."""
         self._times = self._times.copy()

@@ -2,13 +2,17 @@
 
 from typing import Protocol
 
-from tensorstate_gpu._layers.broken_passes import PassStarts, is_broken
+from tensorstate_gpu._layers.broken_passes import PassClock, PassStarts
 
 
 class MarkedLayer(Protocol):
     """What receives the batches of a layer: an Intake."""
 
     name: str
+
+    @property
+    def clock(self) -> PassClock | None:
+        """What knows of the passes of the model, if something does."""
 
     def progress(self) -> tuple[int, bool]:
         """Return the instances since the last mark, and whether the layer runs in every pass."""
@@ -39,6 +43,7 @@ class PassMarks:
     def add(self, layer: MarkedLayer) -> None:
         """Mark the passes of one more layer."""
         self._layers.append(layer)
+        self._starts.clock = layer.clock or self._starts.clock
 
     def before_batch(self, name: str) -> None:
         """Mark the end of a pass, if the next batch, of the layer ``name``, starts a new one."""
@@ -52,7 +57,7 @@ class PassMarks:
         None are discarded if it ran beside another, whose batches are among those since the mark.
         """
         layers = self._layers
-        broken = not any(layer.passes_overlap() for layer in layers) and is_broken(
+        broken = not any(layer.passes_overlap() for layer in layers) and self._starts.are_broken(
             [layer.progress() for layer in layers], [layer.in_pass() for layer in layers]
         )
         for layer in layers if broken else ():

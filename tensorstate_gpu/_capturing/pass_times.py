@@ -10,14 +10,14 @@ class PassTimes:
 
     Pass n has the time 2 n - 1, and the time after it is even. ``begun``: how many have begun. One
     that has begun and not ended runs, or has failed, as far as is known; it has failed for certain
-    if its owner no longer exists.
+    if its owner no longer exists. ``open``: the owners of such passes, by their time.
     """
 
     def __init__(self, begun: int = 0) -> None:
         self.begun = begun
         self.overlaps = False  # whether the last pass ran beside another
         self._lock = ForkSafeLock()
-        self._open: dict[int, weakref.ref[object] | None] = {}  # owners, by the time of the pass
+        self.open: dict[int, weakref.ref[object] | None] = {}
         self._over: set[int] = set()  # which of them run no more
         self._failed: list[int] = []
 
@@ -26,7 +26,7 @@ class PassTimes:
         with self._lock:
             copied = PassTimes(self.begun)
             copied.overlaps = self.overlaps
-            copied._open, copied._failed = dict(self._open), list(self._failed)
+            copied.open, copied._failed = dict(self.open), list(self._failed)
             copied._over = set(self._over)
             return copied
 
@@ -34,36 +34,36 @@ class PassTimes:
     def latest(self) -> int:
         """The time of the last pass, or the time after it, if it has ended or failed."""
         time = 2 * self.begun - 1
-        return time if time in self._open else time + 1
+        return time if time in self.open else time + 1
 
     def begin(self, owner: object = None) -> int:
         """Begin a pass, which ends before its owner, if it has one. Return its time."""
         with self._lock:
             for over in [*self._over]:  # a later one begins, so that is known now
                 self.fail(over)
-            self.overlaps = bool(self._open and self.unfinished())
+            self.overlaps = bool(self.open and self.unfinished())
             self.begun += 1
             time = 2 * self.begun - 1
-            self._open[time] = None if owner is None else weakref.ref(owner)
+            self.open[time] = None if owner is None else weakref.ref(owner)
             return time
 
     def end(self, time: int) -> None:
         """End a pass that is complete."""
         with self._lock:
-            self._open.pop(time, None)
+            self.open.pop(time, None)
             self._over.discard(time)
 
     def fail(self, time: int) -> None:
         """Note that a pass has failed, unless it has ended."""
         with self._lock:
-            if time in self._open:
+            if time in self.open:
                 self.end(time)
                 self._failed.append(time)
 
     def note_over(self, time: int) -> None:
         """Note that a pass runs no more, unless it has ended: it has failed."""
         with self._lock:
-            if time in self._open:
+            if time in self.open:
                 self._over.add(time)
 
     def is_over(self, time: int) -> bool:
@@ -72,7 +72,7 @@ class PassTimes:
 
     def end_all(self) -> None:
         """End all passes."""
-        for time in list(self._open):
+        for time in list(self.open):
             self.end(time)
 
     def unfinished(self, since: int = 0) -> list[int]:
@@ -81,10 +81,10 @@ class PassTimes:
         ``since``: but for the first so many passes.
         """
         with self._lock:
-            for time, owner in [*self._open.items()]:
+            for time, owner in [*self.open.items()]:
                 if owner is not None and owner() is None:
                     self.fail(time)
-            return [time for time in self._open if time > 2 * since]
+            return [time for time in self.open if time > 2 * since]
 
     def failed(self, since: int = 0) -> int:
         """Return how many passes have failed, beside those that are unfinished."""

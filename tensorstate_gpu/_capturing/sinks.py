@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._capturing.options import CaptureOptions
 from tensorstate_gpu._layers.accumulator import Accumulator
+from tensorstate_gpu._layers.broken_passes import PassClock
 from tensorstate_gpu._layers.counts_accumulator import CountsAccumulator
 from tensorstate_gpu._layers.layer_facts import LayerFacts
 from tensorstate_gpu._layers.memory_rows import MemoryRows
@@ -47,6 +48,9 @@ class Sink(Protocol):
     @property
     def store(self) -> Any:
         """The Store of the rows, or None."""
+
+    def follow_passes(self, clock: PassClock | None) -> None:
+        """Let a store know by this clock when passes of the model begin."""
 
     def before_batch(self) -> None:
         """Wait for queue space, and commit if it is time to. Raises background errors."""
@@ -97,6 +101,9 @@ class _NoStore:
                 f"{self._name}: process {self._process} captures this model, and what a forked "
                 "process adds would be lost; capture() there, or reset_states() there to start anew"
             )
+
+    def follow_passes(self, clock: PassClock | None) -> None:
+        """Nothing to do: PassMarks does it."""
 
     def holds(self, name: str) -> bool:
         return False
@@ -209,6 +216,9 @@ class StoreSink:
 
     def copied(self, accumulator: Accumulator | None) -> tuple["CommittedSink", None]:
         return CommittedSink(self._name, copy.copy(self.store)), None
+
+    def follow_passes(self, clock: PassClock | None) -> None:
+        self._session.follow_passes(self._name, clock)
 
     def before_batch(self) -> None:
         self._session.before_batch(self._name)

@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Protocol
 
+from tensorstate_gpu._layers.broken_passes import PassClock
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LayerFacts:
@@ -112,6 +114,10 @@ def _text(found: object) -> str | None:
 class PassSource(Protocol):
     """What counts the passes of a layer; the bridge of a framework has it."""
 
+    @property
+    def clock(self) -> PassClock:
+        """What knows of the passes of the model."""
+
     def passes(self, *, ended: bool = False) -> tuple[int, int] | None:
         """Return in how many passes the layer ran, and how many there were; None if none were.
 
@@ -183,6 +189,11 @@ class LayerLog:
             (0 if earlier is None else earlier.failed)
             + (0 if source is None else source.failed(ended=ended)),
         )
+
+    @property
+    def clock(self) -> PassClock | None:
+        """What knows of the passes of the model, if something does."""
+        return None if self.pass_source is None else self.pass_source.clock
 
     def in_pass(self) -> bool | None:
         """Return whether a pass has begun and not ended, if that is known."""

@@ -269,6 +269,9 @@ class Folder:
         missing = [folder for folder in (self.path, *self.path.parents) if not folder.is_dir()]
         if missing and missing[-1].exists():
             raise ValueError(f"{missing[-1]} is no folder: there is no room for {self.path}")
+        for folder in missing:
+            if folder.is_symlink():
+                raise ValueError(f"{folder} is a link to {folder.readlink()}, which is not there")
         try:
             for folder in reversed(missing):
                 self.system.mkdir(folder)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from tensorstate_gpu._layers.broken_passes import PassStarts
+from tensorstate_gpu._layers.broken_passes import PassClock, PassStarts
 
 
 class RunPasses:
@@ -11,13 +11,26 @@ class RunPasses:
     ``names``: of its layers that may still run. ``ended``: whether a pass has.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, are_of_run: bool = False) -> None:
         self.names: set[str] = set()
+        self._clocks: dict[str, PassClock] | None = {} if are_of_run else None  # by layer
         self.begin_anew()
 
     def begin_anew(self) -> None:
         """Forget earlier passes: those to come are of other layers."""
         self.starts, self.ended = PassStarts(), False
+
+    def follow(self, name: str, clock: PassClock | None) -> None:
+        """Let the clock of its model tell when passes begin; a run has one model."""
+        if self._clocks is not None and clock is not None:
+            self._clocks[name] = self.starts.clock = clock
+
+    def finish(self, name: str) -> None:
+        """Let a layer run no more."""
+        self.names.discard(name)
+        if self._clocks is not None:
+            self._clocks.pop(name, None)
+            self.starts.clock = next(reversed(self._clocks.values()), None)
 
 
 class PassesByRun:
@@ -30,17 +43,19 @@ class PassesByRun:
         self._first: RunPasses | None = None
         self._begun_beside = 0  # passes of others, in which something waited for the first run
 
-    def add(self, name: str, run: object) -> None:
-        """Add a layer to a run; None: to the capture points that belong to none."""
-        passes = self._runs.setdefault(run, RunPasses())
+    def add(self, name: str, run: object) -> RunPasses:
+        """Add a layer to a run; None: to the points that belong to none. Return its passes."""
+        if run not in self._runs:
+            self._runs[run] = RunPasses(are_of_run=run is not None)
+        passes = self._by_layer[name] = self._runs[run]
         passes.names.add(name)
-        self._by_layer[name] = passes
+        return passes
 
     def finish(self, names: Iterable[str]) -> None:
         """Let layers run in no pass from now on."""
         for name in names:
             passes = self._by_layer.pop(name, self._of_none)
-            passes.names.discard(name)
+            passes.finish(name)
             if not passes.names:
                 passes.begin_anew()
                 self._runs = {run: each for run, each in self._runs.items() if each is not passes}

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
-from tensorstate_gpu._layers.broken_passes import is_broken
+from tensorstate_gpu._layers.broken_passes import PassClock
 from tensorstate_gpu._layers.layer_facts import LayerFacts
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu._process.interrupts import deferred_interrupts
@@ -92,8 +92,13 @@ class RunWriter:
         """
         with deferred_interrupts(), self._lock:
             self._names[name] = self._order[name] = None
-            self._passes.add(name, run)
+            self._passes.add(name, run).follow(name, source.clock)
             self._sources[name] = source
+
+    def follow_passes(self, name: str, clock: PassClock | None) -> None:
+        """Let the clock of its model tell when passes begin in which a layer runs."""
+        with deferred_interrupts(), self._lock:
+            self._passes.of_layer(name).follow(name, clock)
 
     def finish(self, names: Iterable[str]) -> None:
         """Leave layers as they are: what breaks from now on is a pass of others."""
@@ -240,12 +245,15 @@ class RunWriter:
         sources = [each for name, each in self._sources.items() if name in passes.names]
         if any(source.passes_overlap() for source in sources):
             return False
-        return is_broken(self._progress(passes), [source.in_pass() for source in sources])
+        return passes.starts.are_broken(
+            self._progress(passes), [source.in_pass() for source in sources]
+        )
 
     def _progress(self, passes: RunPasses) -> list[tuple[int, bool]]:
         """Return the instances of each layer in a pass, and whether it runs in every pass."""
         layers = [(each.instances_in_pass, each.runs_always) for each in self._running(passes)]
-        if not passes.ended:  # the first pass may have failed before it came to some layers
+        # Passes may have failed before they came to some layers, all of which had no batch then.
+        if passes.starts.knows_pass or not passes.ended:
             layers += [(0, False)] * len(passes.names - self._layers.keys())
         return layers
 

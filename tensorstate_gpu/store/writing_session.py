@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from tensorstate_gpu._layers.broken_passes import PassClock
 from tensorstate_gpu._layers.layer_facts import LayerFacts
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu.store.batch_source import BatchSource
@@ -107,6 +108,10 @@ class WritingSession:
     ) -> CountsWriter:
         """Return the writer of a claimed layer that keeps counts."""
         return self.writer.open_layer(CountsWriter, name, neurons, capture, committed, facts)
+
+    def follow_passes(self, name: str, clock: PassClock | None) -> None:
+        """Let the clock of its model tell when passes begin in which a layer runs."""
+        self.writer.follow_passes(name, clock)
 
     def before_batch(self, name: str) -> None:
         """Wait for queue space, and commit if it is time to. Raises background errors."""

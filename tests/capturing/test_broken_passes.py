@@ -18,6 +18,25 @@ KINDS = {
 }
 
 
+KEPT = ["states", "counts", "store", "counts in a store"]
+
+
+def options_of(kept, tmp_path):
+    options = {"keep": "counts" if "counts" in kept else "states"}
+    return options | ({"storage_path": tmp_path / "run.zarr"} if "store" in kept else {})
+
+
+def instance_counts(run, kept, tmp_path):
+    """How many inputs each layer has, of the run, and also in its store."""
+    counts = [point.instance_count for point in run.values()]
+    if "store" in kept:
+        stored = ts.Store(tmp_path / "run.zarr")
+        assert stored.verify().good
+        listed = [layer.instance_count for layer in stored.efficiency_layers]
+        assert [each for each in listed if each] == [each for each in counts if each]
+    return counts
+
+
 class Breaking(torch.nn.Module):
     """Passes its input on, or raises what it is told to."""
 
@@ -165,14 +184,12 @@ def test_layers_that_run_in_some_passes_only(kept, within, passes, tmp_path):
 
 @pytest.mark.parametrize("failed", [1, 2])
 @pytest.mark.parametrize("within", [True, False])
-@pytest.mark.parametrize("kept", ["states", "counts", "store", "counts in a store"])
+@pytest.mark.parametrize("kept", KEPT)
 def test_passes_that_failed_before_take_no_later_one_with_them(
     kept, within, failed, model, tmp_path
 ):
     """The program has caught their exceptions, so layers have seen different numbers of inputs."""
-    runs, options = [], {"keep": "counts" if "counts" in kept else "states"}
-    if "store" in kept:
-        options["storage_path"] = tmp_path / "run.zarr"
+    runs, options = [], options_of(kept, tmp_path)
 
     def program():
         with ts.capture(model, "Linear", **options) as run:
@@ -189,11 +206,115 @@ def test_passes_that_failed_before_take_no_later_one_with_them(
         program()
     whole = 5 * (6 + (not within))
     expected = [whole, whole, whole - 5 * failed]
-    assert [point.instance_count for point in runs[0].values()] == expected
-    if "store" in kept:
-        stored = ts.Store(tmp_path / "run.zarr")
-        assert [layer.instance_count for layer in stored.efficiency_layers] == expected
-        assert stored.verify().good
+    assert instance_counts(runs[0], kept, tmp_path) == expected
+
+
+@pytest.mark.parametrize("kept", KEPT)
+def test_two_passes_that_break_at_the_same_place(kept, model, tmp_path):
+    """The program has caught the exception of the first. The last layer has never run."""
+    runs = []
+
+    def program():
+        with ts.capture(model, ["1", "3"], **options_of(kept, tmp_path)) as run:
+            runs.append(run)
+            for error in (ValueError(), KeyboardInterrupt()):
+                model[2].error = error
+                with contextlib.suppress(ValueError):
+                    model(data()[:5])
+
+    with pytest.raises(KeyboardInterrupt):
+        program()
+    assert instance_counts(runs[0], kept, tmp_path) == [5, 0]
+
+
+class Tasks(torch.nn.Module):
+    """Each pass is of one task, and runs layers of its own."""
+
+    def __init__(self):
+        super().__init__()
+        layers = [
+            torch.nn.Sequential(torch.nn.Linear(3, 8), Breaking(), torch.nn.Linear(8, 4))
+            for _ in range(3)
+        ]
+        self.tasks = torch.nn.ModuleList(layers)
+
+    def forward(self, x, task):
+        return self.tasks[task](x)
+
+
+@pytest.mark.parametrize("kept", KEPT)
+def test_a_pass_that_breaks_before_it_comes_to_a_layer(kept, tmp_path):
+    """The pass before it stays: it was complete, though it was of another task."""
+    model, runs = Tasks(), []
+
+    def program():
+        layers = ["tasks.0.2", "tasks.1.2"]
+        with ts.capture(model, layers, **options_of(kept, tmp_path)) as run:
+            runs.append(run)
+            for task in (0, 1, 0):
+                model(data()[:5], task)
+            model.tasks[1][1].error = KeyboardInterrupt()
+            model(data()[:5], 1)
+
+    with pytest.raises(KeyboardInterrupt):
+        program()
+    assert instance_counts(runs[0], kept, tmp_path) == [10, 5]
+
+
+@pytest.mark.parametrize("within", [True, False])
+@pytest.mark.parametrize("order", [[0, 1, 2, 1, 2], [0, 1, 1], [2, 0, 0, 1, 0, 1], [0, 1, 2, 0]])
+@pytest.mark.parametrize("kept", KEPT)
+def test_passes_that_begin_with_other_layers(kept, order, within, tmp_path):
+    """What is taken back is the pass that breaks, and not what came since its first layer ran."""
+    model, runs = Tasks(), []
+
+    def program():
+        with ts.capture(model, "Linear", **options_of(kept, tmp_path)) as run:
+            runs.append(run)
+            for number, task in enumerate(order):
+                last = number == len(order) - 1
+                model.tasks[task][1].error = KeyboardInterrupt() if within and last else None
+                model(data()[:5], task)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        program()
+    whole = order[:-1] if within else order
+    expected = [5 * whole.count(task) for task in range(3) for _ in range(2)]
+    assert instance_counts(runs[0], kept, tmp_path) == expected
+
+
+class Twice(torch.nn.Module):
+    """Its first layer runs twice in each pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.breaking = torch.nn.Linear(3, 3), Breaking()
+        self.second = torch.nn.Linear(3, 3)
+
+    def forward(self, x):
+        return self.first(self.second(self.breaking(self.first(x))))
+
+
+@pytest.mark.parametrize("within", [True, False])
+@pytest.mark.parametrize("kept", KEPT)
+def test_passes_that_run_their_first_layer_again(kept, within, tmp_path):
+    model, runs = Twice(), []
+
+    def program():
+        options = options_of(kept, tmp_path)
+        with ts.capture(model, "Linear", merge_calls=True, **options) as run:
+            runs.append(run)
+            model(data()[:5])
+            model(data()[:5])
+            model.breaking.error = KeyboardInterrupt() if within else None
+            model(data()[:5])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        program()
+    whole = 3 - within
+    assert instance_counts(runs[0], kept, tmp_path) == [10 * whole, 5 * whole]
 
 
 @pytest.mark.parametrize("kind", KINDS)

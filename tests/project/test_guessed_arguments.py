@@ -107,7 +107,7 @@ def test_more_than_any_float():
         lambda: information.ceiling(8, 10**400),
         lambda: information.efficiency([1, 1], neurons=10**400),
     ):
-        with pytest.raises(ValueError, match="neurons is too large"):
+        with pytest.raises(ValueError, match="neurons must be at most"):
             call()
 
 

@@ -221,6 +221,16 @@ def test_a_name_too_long_for_a_folder_is_refused_at_once(tmp_path):
     new_point(tmp_path / "longest", "x" * 255).append(ROWS, 35)
 
 
+@pytest.mark.parametrize("path", ["link", "link/run", "loop/run"])
+@pytest.mark.parametrize("mode", ["x", "a"])
+def test_a_link_that_leads_nowhere(mode, path, tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(ValueError, match=r"(link|loop) is a link to .*, which is not there"):
+        ts.Store(tmp_path / path, mode)
+    assert {each.name for each in tmp_path.iterdir()} == {"link", "loop"}
+
+
 def test_a_folder_that_cannot_be_made_leaves_nothing(tmp_path):
     with pytest.raises(OSError, match="name too long"):
         ts.Store(tmp_path / "new" / ("x" * 300) / "run", "x")

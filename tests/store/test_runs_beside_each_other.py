@@ -109,6 +109,46 @@ def test_runs_of_one_model(within, both, path):
     assert instances(path) == {"0_post_states": 15 + 5 * passes, "2_post_states": 5 * passes}
 
 
+class Chosen(Both):
+    """Each pass is of one of the two."""
+
+    def forward(self, x, name):
+        return getattr(self, name)(x)
+
+
+def test_runs_of_one_model_each_of_which_counts_passes(path):
+    """The first pass that the second run sees is a new one for the first run, too."""
+    model = Chosen()
+    with ts.Store(path, "x", commit_seconds=None) as store:
+        layers = ["first.0", "second.2"]
+        with ts.capture(model, layers, storage_path=store):
+            model(DATA, "second")
+            with (
+                contextlib.suppress(KeyboardInterrupt),
+                ts.capture(model, ["first.2"], storage_path=store),
+            ):
+                model.first[1].error = KeyboardInterrupt()
+                model(DATA, "first")
+    found = {name: seen for name, seen in instances(path).items() if seen}
+    assert found == {"second.2_post_states": 5}
+
+
+def test_a_run_in_which_nothing_has_come_yet_takes_no_pass_of_another(path):
+    model = Chosen()
+    with ts.Store(path, "x", commit_seconds=None) as store:
+        layers = ["first.0", "first.2", "second.0"]
+        with ts.capture(model, layers, storage_path=store):
+            for name in ("second", "first", "first"):
+                model(DATA, name)
+            with (
+                contextlib.suppress(KeyboardInterrupt),
+                ts.capture(model, ["second.2"], storage_path=store),
+            ):
+                raise KeyboardInterrupt
+    found = {name: seen for name, seen in instances(path).items() if seen}
+    assert found == {f"{layers[k]}_post_states": (10, 10, 5)[k] for k in range(3)}
+
+
 @pytest.mark.parametrize("within", [True, False])
 def test_a_run_of_another_thread_goes_on(within, both, path):
     """No batch of it is refused, and none is lost, while a broken pass is taken back."""

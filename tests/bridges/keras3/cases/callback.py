@@ -300,24 +300,23 @@ def test_a_bad_number(option):
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("arguments", "error", "message"),
     [
-        {"attach_to": 5},
-        {"exclude": [None]},
-        {"attach_to": lambda layer: True},
-        {"method": "beside"},
-        {"threshold": "high"},
-        {"firing": 5},
-        {"neuron_axis": "first"},
-        {"mask": 5},
+        ({"attach_to": 5}, TypeError, "attach_to"),
+        ({"exclude": [5]}, TypeError, "exclude"),
+        ({"attach_to": lambda layer: True}, TypeError, r"must take \(name, layer\)"),
+        ({"method": "nowhere"}, ValueError, "method"),
+        ({"threshold": "high"}, TypeError, "threshold"),
+        ({"threshold": float("nan")}, ValueError, "threshold"),
+        ({"neuron_axis": "last"}, TypeError, "neuron_axis"),
+        ({"firing": 5}, TypeError, "firing"),
+        ({"mask": 5}, TypeError, "mask"),
+        ({"every_n_steps": 1.5}, TypeError, "every_n_steps"),
     ],
-    ids=lambda options: next(iter(options)),
 )
-def test_what_is_wrong_shows_when_the_callback_is_made(options):
-    """As with those of PyTorch: not when the training begins."""
-    (name,) = options
-    with pytest.raises((TypeError, ValueError), match=name):
-        StateEfficiency(**options)
+def test_arguments_are_checked_before_a_training(arguments, error, message):
+    with pytest.raises(error, match=message):
+        StateEfficiency(**arguments)
 
 
 def test_layers_from_a_generator():
