@@ -137,14 +137,16 @@ def record_in_graph(
     axis: int,
     threshold: Any = None,
     axis_origin: str | None = None,
-    point_of: Callable[[int], CapturePoint] | None = None,
+    point_of: Callable[..., CapturePoint] | None = None,
     index: Any = None,
+    told: Any = None,
 ) -> Any:
     """Return ``x``, and have its packed states recorded each time the graph is executed.
 
     ``threshold``: by default that of the capture point. ``x`` of one axis is a single instance.
     ``point_of``: whose rows these are, by the ``index`` (0 by default); by default those of
-    ``point``. It is asked whenever the graph is executed.
+    ``point``. It is asked whenever the graph is executed, also with the values of an array that is
+    to be ``told``.
     """
     if point.firing is not None:
         raise TypeError(
@@ -158,10 +160,11 @@ def record_in_graph(
     if point_of is None or index is not None:  # else another point may be asked for
         point.intake.check_neurons(neurons)
 
-    def record(batch: tuple[int, ...], packed: NDArray[np.uint8], index: Any = 0) -> None:
+    def record(batch: tuple[int, ...], packed: NDArray[np.uint8], *more: NDArray[Any]) -> None:
         batches = packed.reshape(math.prod(batch), *packed.shape[len(batch) :])
-        numbers = [int(number) for number in np.broadcast_to(index, batch).flat]
-        points = {each: point if point_of is None else point_of(each) for each in numbers}
+        which, values = (0, more) if index is None else (more[0], more[1:])
+        numbers = [int(number) for number in np.broadcast_to(which, batch).flat]
+        points = {each: point if point_of is None else point_of(each, *values) for each in numbers}
         for rows, number in zip(batches, numbers, strict=True):
             to = points[number]
             to.record(rows, neurons, axis_of_x, instances, axis_origin, spatial_shape=sizes)
@@ -169,6 +172,7 @@ def record_in_graph(
     if is_tracer(packed):
         _raise_where_order_is_lost(point)
     given = [packed] if index is None else [packed, jnp.asarray(index, jnp.int32)]
+    given += [] if told is None else [told]
     copies = numbers_among_copies(x)
     done = call_host(by_the_first(record, len(copies)), *given, *copies)
     return tie_to(x, done) if is_tracer(done) else x

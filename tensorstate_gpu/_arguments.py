@@ -8,6 +8,8 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
+_SHORT = str | numbers.Number | None
+
 
 def real(value: Any, argument: str) -> float:
     """Return a real number as a float. Raises TypeError for anything else, including a bool."""
@@ -55,12 +57,23 @@ def integer(value: Any, argument: str) -> int:
     raise TypeError(f"{argument} must be an integer, got {type(value).__name__} {value!r}")
 
 
-def positive_integer(value: Any, argument: str) -> int:
-    """Return an integer > 0."""
+def positive_integer(value: Any, argument: str, most: int | None = 2**63 - 1) -> int:
+    """Return an integer > 0, and at most ``most``: by default what arrays hold."""
     number = integer(value, argument)
     if number <= 0:
-        raise ValueError(f"{argument} must be greater than 0, got {number}")
+        raise ValueError(f"{argument} must be greater than 0, got {shown(number)}")
+    if most is not None and number > most:
+        raise ValueError(f"{argument} must be at most {most:,}, got {shown(number)}")
     return number
+
+
+def shown(number: int) -> str:
+    """Return a number for a message: of Python's own texts, 4,300 digits are the limit."""
+    digits = number.bit_length() * math.log10(2)
+    return str(number) if digits < _DIGITS else f"one of some {digits:,.0f} digits"
+
+
+_DIGITS = 40
 
 
 def flag(value: Any, argument: str) -> bool:
@@ -79,7 +92,9 @@ def choice(value: Any, argument: str, accepted: Sequence[str]) -> str:
     Not by ``in`` alone, which for an array would raise NumPy's own error.
     """
     if not isinstance(value, str) or value not in accepted:
-        raise ValueError(f"{argument} must be one of {tuple(accepted)}, got {value!r}")
+        # An array or a model would fill the screen.
+        got = repr(value) if isinstance(value, _SHORT) else type(value).__name__
+        raise ValueError(f"{argument} must be one of {tuple(accepted)}, got {got}")
     return value
 
 

@@ -12,7 +12,7 @@ from tensorstate_gpu._layers.layer_facts import spatial_shape
 from tensorstate_gpu._states.packing import pack, working_on
 from tensorstate_gpu.errors import NotCapturable
 
-from .input_order import order_of_this_call
+from .arrivals import GraphCall, as_own_mask
 from .points import KerasPoint
 from .this_call import place_of_this_call
 
@@ -36,16 +36,19 @@ def _record(
     point.record(packed, neurons, axis, instances, spatial_shape=spatial_shape(shape, axis))
 
 
-def _point_of_this_call(point: KerasPoint) -> KerasPoint:
-    return point.of_next_call(place_of_this_call() if point.numbers_calls else None)
+def _point_of_this_call(point: KerasPoint, mask: Any) -> KerasPoint:
+    place = place_of_this_call() if point.numbers_calls else None
+    own = None if mask is None else as_own_mask(keras.ops.convert_to_numpy(mask))
+    return point.of_eager_call(place, own)
 
 
-def capture_tensor(point: KerasPoint, tensor: Any, axis: int) -> Any:
+def capture_tensor(point: KerasPoint, tensor: Any, axis: int, mask: Any = None) -> Any:
     """Capture a tensor each time this place of the model is executed.
 
-    Returns the tensor to continue with.
+    ``mask``: Keras' own mask of the tensor, which arrives with it. Returns the tensor to continue
+    with.
     """
-    return _CAPTURE_BY_BACKEND[keras.backend.backend()](point, tensor, axis)
+    return _CAPTURE_BY_BACKEND[keras.backend.backend()](point, tensor, axis, mask)
 
 
 def supports_jit() -> bool:
@@ -73,7 +76,7 @@ _NO_XLA = (
 )
 
 
-def _capture_tensorflow(point: KerasPoint, tensor: Any, axis: int) -> Any:
+def _capture_tensorflow(point: KerasPoint, tensor: Any, axis: int, mask: Any) -> Any:
     import tensorflow as tf
     from tensorflow.python.ops import control_flow_util
 
@@ -82,18 +85,19 @@ def _capture_tensorflow(point: KerasPoint, tensor: Any, axis: int) -> Any:
             f"{point.name}: replicas of a tf.distribute strategy cannot be captured"
         )
     if tf.executing_eagerly():
-        pack_and_record(_point_of_this_call(point), tensor, axis)
+        pack_and_record(_point_of_this_call(point, mask), tensor, axis)
     elif control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()):
         raise NotCapturable(f"{point.name}: {_NO_XLA}")
     elif _in_vectorized_map():
         raise NotCapturable(f"{point.name}: {_NO_VECTORIZED_MAP}")
     else:
-        place, order = place_of_this_call(in_graph=True), order_of_this_call()
+        call = GraphCall.now(point.model_passes)
 
-        def record(x: Any) -> None:
-            pack_and_record(point.of_graph_call(place, order), x, axis)
+        def record(x: Any, *own: Any) -> None:
+            masks = [as_own_mask(each.numpy()) for each in own]
+            pack_and_record(point.of_graph_call(call, *masks), x, axis)
 
-        tf.py_function(record, [tensor], [])
+        tf.py_function(record, [tensor] if mask is None else [tensor, mask], [])
     return tensor
 
 
@@ -126,7 +130,7 @@ def check_distribution(name: str) -> None:
         raise NotCapturable(f"{name}: a distribution over several devices cannot be captured")
 
 
-def _capture_jax(point: KerasPoint, tensor: Any, axis: int) -> Any:
+def _capture_jax(point: KerasPoint, tensor: Any, axis: int, mask: Any) -> Any:
     import jax
     import jax.numpy as jnp
 
@@ -135,19 +139,19 @@ def _capture_jax(point: KerasPoint, tensor: Any, axis: int) -> Any:
     check_distribution(point.name)
     point.intake.add_barrier(jax.effects_barrier)
     if not jax_host_calls.in_transformation():
-        pack_and_record(_point_of_this_call(point), tensor, axis)
+        pack_and_record(_point_of_this_call(point, mask), tensor, axis)
         return tensor
-    place, order = place_of_this_call(in_graph=True), order_of_this_call()
+    call = GraphCall.now(point.model_passes)
 
-    def point_of(_: int) -> KerasPoint:
-        called = point.of_graph_call(place, order)
+    def point_of(_: int, *own: Any) -> KerasPoint:
+        called = point.of_graph_call(call, *map(as_own_mask, own))
         called.intake.add_barrier(jax.effects_barrier)
         return called
 
-    return jax_tap.record_in_graph(jnp.asarray(tensor), point, axis, point_of=point_of)
+    return jax_tap.record_in_graph(jnp.asarray(tensor), point, axis, point_of=point_of, told=mask)
 
 
-def _capture_torch(point: KerasPoint, tensor: Any, axis: int) -> Any:
+def _capture_torch(point: KerasPoint, tensor: Any, axis: int, mask: Any) -> Any:
     import torch
 
     from ..pytorch.other_devices import has_backend, pack_by_torch
@@ -159,7 +163,7 @@ def _capture_torch(point: KerasPoint, tensor: Any, axis: int) -> Any:
         return tensor
     values = values_of(tensor)
     check_dense(values, point.name)
-    point = _point_of_this_call(point)
+    point = _point_of_this_call(point, mask)
     if has_backend(values):
         pack_and_record(point, values, axis)
     else:

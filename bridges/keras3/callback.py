@@ -11,9 +11,11 @@ except ImportError as error:
 from tensorstate_gpu._arguments import positive_integer
 from tensorstate_gpu._arrays.firing_function import FiringFunction
 from tensorstate_gpu._capturing.attachment import Method, plan_attachment
-from tensorstate_gpu._capturing.options import CaptureKeywords, NeuronAxis
+from tensorstate_gpu._capturing.choosing import as_patterns
+from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, NeuronAxis
 from tensorstate_gpu._capturing.run import Run
 from tensorstate_gpu._states.state_counts import StateCounts
+from tensorstate_gpu.training.monitor_options import check_without_model
 from tensorstate_gpu.training.scalars import Scalars, phase_scalars
 
 from . import models
@@ -77,7 +79,8 @@ class StateEfficiency(keras.callbacks.Callback):  # type: ignore[misc]
         neuron_axis: NeuronAxis | None = None,
     ) -> None:
         super().__init__()
-        self._attach_to, self._exclude, self._method = attach_to, exclude, method
+        self._attach_to, self._exclude = as_patterns(attach_to), as_patterns(exclude)
+        self._method = method
         self._options: CaptureKeywords = {
             "keep": "counts",
             "mask": mask,
@@ -85,6 +88,8 @@ class StateEfficiency(keras.callbacks.Callback):  # type: ignore[misc]
             "firing": firing,
             "neuron_axis": neuron_axis,
         }
+        check_without_model(self._attach_to, self._exclude, {"method": method})
+        CaptureOptions(**self._options)  # raises now, not when the training begins
         self._every_n_steps = positive_integer(every_n_steps, "every_n_steps")
         self._states_per_step = (
             None

@@ -5,7 +5,7 @@ from typing import Any, Self, cast
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu.reporting.layer_names import name_of_call
 
-from .passes import LayerPasses, ModelPasses
+from .passes import LayerPasses, ModelPasses, Pass
 
 MOST_PASSES = 64  # that threads make at the same time, whose calls are numbered
 
@@ -72,16 +72,11 @@ class CalledPoint(CapturePoint):
         """Whether calls in a pass have capture points of their own."""
         return self.model_passes is not None and not self.options.merge_calls
 
-    def of_next_call(self, place: object, *, in_graph: bool = False) -> Self:
-        """Return the capture point of the call that is being made; see PassCalls.
-
-        ``in_graph``: whether a graph is executed, in whatever thread its backend chooses.
-        """
-        passes = self.model_passes
-        if passes is None or not self.numbers_calls:
+    def of_call(self, place: object, passed: Pass | None) -> Self:
+        """Return the capture point of the call that is being made in a pass; see PassCalls."""
+        if passed is None or not self.numbers_calls:
             return self
-        clock = passes.clock_of_graph if in_graph else passes.clock_of_thread
-        number = 1 if clock is None else self._calls.number(clock, place)
+        number = self._calls.number(passed.time, place)
         if number == 1:
             return self
         if len(self._of_code) < number - 1:

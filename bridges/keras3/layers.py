@@ -19,7 +19,6 @@ from tensorstate_gpu.errors import NotCapturable
 
 from .backends import capture_tensor, supports_jit
 from .copied_points import config_of_place, put_in_place
-from .host_calls import tell_host
 from .masks import own_mask
 from .points import KerasPoint
 from .tensors import first_tensor, has_no_neurons, unsupported_reason
@@ -215,9 +214,8 @@ class Probe:
             return value
         if not takes_call(self.point.options) or is_uncounted():
             return value
-        if self.point.options.mask is True and (mask := own_mask()) is not None:
-            tell_host(self.point.note_own_mask, tensor, mask)
-        captured = capture_tensor(self.point, tensor, self.check(tensor))
+        mask = own_mask() if self.point.options.mask is True else None
+        captured = capture_tensor(self.point, tensor, self.check(tensor), mask)
         if captured is tensor:
             return value
         return keras.tree.map_structure(lambda part: captured if part is tensor else part, value)

@@ -1,9 +1,10 @@
-"""Keras 3: ModelPasses counts the passes of a model, and has the mask of the one that runs."""
+"""Keras 3: ModelPasses counts the passes of a model, and knows what each thread runs."""
 
 import functools
 import inspect
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import keras
@@ -19,7 +20,7 @@ from .host_calls import runs_eagerly, tell_of_call
 from .input_order import InputOrder, order_of_this_call
 from .tensors import axes_of, first_tensor
 from .this_call import in_symbolic_call, is_uncounted
-from .training_mode import is_training_pass, takes_call
+from .training_mode import EVALUATION, TRAINING, kind_of_pass, takes_call
 
 
 class Symbol(Protocol):
@@ -38,60 +39,78 @@ class LayerPasses(PassLog):
         return log
 
 
-class _OfThread(threading.local):
-    """The times of the pass that a thread has begun last, and of the one that it makes now."""
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """A pass of a model that has begun.
 
-    begun: int | None = None
-    running: int | None = None
+    ``inputs``: how many it has, where the tensors that the model is given agree. ``mask``: (inputs,
+    positions), if the options name an argument of the model for it. ``is_shuffled``: whether fit()
+    has shuffled the inputs. ``kind``: see kind_of_pass(). ``in_graph``: whether a graph makes it.
+    """
+
+    time: int
+    inputs: int | None
+    mask: Mask | None
+    is_shuffled: bool
+    kind: str | None
+    in_graph: bool
+
+
+class _OfThread(threading.local):
+    """The pass that a thread has just begun, or ended, and the one that it makes now, eagerly.
+
+    ``is_in_model``: whether it runs the model, or puts it into a graph.
+    """
+
+    begun: Pass | None = None
+    ended: Pass | None = None
+    running: Pass | None = None
+    is_in_model = False
 
 
 class ModelPasses:
     """The passes of a model that are captured.
 
-    Backends tell of them whenever they execute the model, in its order: its ``clock`` is that of
-    the batch that arrives. ``inputs``: how many the pass that runs has, where the tensors that the
-    model is given agree. ``mask``: (inputs, positions) of that pass, if the options name
-    an argument of the model for it. ``are_inputs_shuffled``: whether fit() has shuffled the inputs
-    of that pass. ``wants_training``: whether passes of the training are wanted, or others, where it
-    is known which of both a pass is; None for all.
+    Backends tell of them whenever they execute the model, in its order. Threads that run it eagerly
+    each know their own; the pass of a batch that a graph brings, in whatever thread, is the last
+    one. ``wants_training``: whether passes of the training are wanted, or of the evaluation, where
+    it is known what a pass is; None for all.
     """
 
     def __init__(self, options: CaptureOptions) -> None:
         self.times = PassTimes()
-        self.inputs: int | None = None
-        self.mask: Mask | None = None
         self.wants_training: bool | None = None
-        self.are_inputs_shuffled = False
-        self._in_training: bool | None = None  # None if nothing tells
+        self._latest: Pass | None = None
         self._here = _OfThread()
         self._options = options
 
     @property
-    def clock(self) -> int:
-        """The time of the pass that runs, or the time after it."""
-        return self.times.latest
-
-    @property
-    def is_running(self) -> bool:
-        """Whether a pass has begun, and neither ended nor is known to have failed."""
-        return self.clock % 2 == 1 and not self.times.is_over(self.clock)
-
-    @property
-    def clock_of_graph(self) -> int | None:
-        """The time of the pass that runs, for a graph that is executed; None outside of passes."""
-        return self.clock if self.is_running else None
-
-    @property
-    def clock_of_thread(self) -> int | None:
-        """The time of the pass that this thread makes without a graph; None outside of those."""
+    def of_thread(self) -> Pass | None:
+        """The pass that this thread makes without a graph; None outside of those."""
         return self._here.running
 
     @property
-    def is_wanted(self) -> bool:
-        """Whether the pass that runs is."""
-        return None in (self.wants_training, self._in_training) or (
-            self.wants_training == self._in_training
-        )
+    def is_in_model(self) -> bool:
+        """Whether this thread runs the model, or puts it into a graph."""
+        return self._here.is_in_model
+
+    def of_graph(self, *, in_pass: bool) -> Pass | None:
+        """Return the pass of a batch that a graph brings; None outside of passes.
+
+        ``in_pass``: whether the call was put into the graph with the model.
+        """
+        if (here := self._here.running) is not None:
+            return here
+        latest = self._latest
+        if latest is None or (latest.in_graph and not in_pass):
+            return None
+        runs = self.times.latest == latest.time and not self.times.is_over(latest.time)
+        return latest if runs else None
+
+    def wants(self, kind: str | None) -> bool:
+        """Return whether passes of a kind are captured."""
+        wanted = TRAINING if self.wants_training else EVALUATION
+        return None in (self.wants_training, kind) or kind == wanted
 
     def around(
         self,
@@ -110,24 +129,36 @@ class ModelPasses:
         told = [size for size in sizes if size is not None and not isinstance(size, int)]
         known = {size for size in sizes if size is None or isinstance(size, int)}
         # On JAX and TensorFlow, a graph begins passes later, in threads of its own.
-        about = is_training_pass(model), order_of_this_call(), known, len(told)
-        begin = functools.partial(self._begin, *about)
+        in_graph = not runs_eagerly()
+        kind, order = kind_of_pass(model, in_graph=in_graph), order_of_this_call()
+        begin = functools.partial(self._begin, in_graph, kind, order, known, len(told))
+        end = functools.partial(self._end, in_graph)
         values = [*told, *([] if mask is None else [mask])]
-        return tell_of_call(begin, self._end, tensor, values, lambda: self._run(call, args, kwargs))
+        run = functools.partial(self._run, in_graph, call, args, kwargs)
+        return tell_of_call(begin, end, tensor, values, run)
 
     def _run(
-        self, call: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]
+        self,
+        in_graph: bool,
+        call: Callable[..., object],
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
     ) -> object:
-        if not runs_eagerly():  # it is only traced, perhaps while another pass runs
-            return call(*args, **kwargs)
-        before, self._here.running = self._here.running, self._here.begun
+        here = self._here
+        before, here.is_in_model = (here.running, here.is_in_model), True
+        if not in_graph:  # else it is only traced, perhaps while another pass runs
+            here.running, here.begun = here.begun, None
+        passed = here.running
         try:
-            return call(*args, **kwargs)
+            result = call(*args, **kwargs)
         except BaseException:
-            self.times.note_over(self.clock)
+            if not in_graph and passed is not None:
+                self.times.note_over(passed.time)
             raise
         finally:
-            self._here.running = before
+            here.running, here.is_in_model = before
+        here.ended = passed
+        return result
 
     def _counts(self, tensor: object) -> bool:
         if tensor is None or in_symbolic_call(tensor):
@@ -136,7 +167,8 @@ class ModelPasses:
 
     def _begin(
         self,
-        mode: bool | None,
+        in_graph: bool,
+        kind: str | None,
         order: InputOrder,
         known: set[int | None],
         told: int,
@@ -147,17 +179,21 @@ class ModelPasses:
         ``known``: sizes of axis 0 of what the model is given; ``told``: how many more come before
         the mask, if there is one.
         """
-        self._in_training, self.are_inputs_shuffled = mode, order.is_shuffled
-        self.times.fail(self.clock)  # unless it has ended
-        self._here.begun = self.times.begin()
+        if self._latest is not None and self._latest.in_graph:
+            self.times.fail(self._latest.time)  # unless it has ended; nothing else tells
         sizes = known.union(map(int, values[:told]))
-        self.inputs = next(iter(sizes)) if len(sizes) == 1 else None
+        inputs = next(iter(sizes)) if len(sizes) == 1 else None
         mask = next(iter(values[told:]), None)
-        self.mask = validated_mask(mask) if mask is not None and mask.ndim == 2 else None
+        mask = validated_mask(mask) if mask is not None and mask.ndim == 2 else None
+        begun = Pass(self.times.begin(), inputs, mask, order.is_shuffled, kind, in_graph)
+        self._latest = begun
+        if not in_graph:
+            self._here.begun = begun
 
-    def _end(self) -> None:
-        self.times.end(self.clock)
-        self.mask = None
+    def _end(self, in_graph: bool) -> None:
+        ended = self._latest if in_graph else self._here.ended
+        if ended is not None:
+            self.times.end(ended.time)
 
 
 def _sizes_of_inputs(given: object) -> list[Any]:

@@ -5,8 +5,6 @@ from contextlib import ExitStack
 from typing import Any, Self, cast
 
 import keras
-import numpy as np
-from numpy.typing import NDArray
 
 from tensorstate_gpu._capturing.pass_notes import NO_NOTES, Mask, PassNotes
 from tensorstate_gpu._capturing.sampling import sampled
@@ -19,9 +17,12 @@ from tensorstate_gpu.errors import (
     warn_user,
 )
 
+from .arrivals import Arrival, GraphCall
 from .called_points import CalledPoint
-from .input_order import InputOrder, order_of_this_call
+from .input_order import order_of_this_call
 from .masks import kept_rows
+from .passes import Pass
+from .training_mode import kind_of_pass
 
 
 class KerasPoint(CalledPoint):
@@ -35,11 +36,13 @@ class KerasPoint(CalledPoint):
     states_per_pass: int | None = None  # the most that are captured; None for all
     passed_over = 0  # states that were left out for that
     _taken, _taken_at = 0, -1  # states of the pass that begins at this time
-    _own_mask: Mask | None = None  # of the next batch
-    _order: InputOrder | None = None  # of the next batch, if a graph brings it
     _told_of_mask = False
     _neurons: int | None = None  # of its first batch
     _told_of_neurons = _told_of_none = False
+
+    def __init__(self, *args: Any, **keywords: Any) -> None:
+        super().__init__(*args, **keywords)
+        self._arrival = Arrival()
 
     def detach_with(self, unwrap: Callable[[], None]) -> None:
         """Add a function that detach() calls: it unwraps calls of a layer, or of the model."""
@@ -55,17 +58,21 @@ class KerasPoint(CalledPoint):
             for unwrap in all_of_them:
                 each.callback(unwrap)
 
-    def of_graph_call(self, place: object, order: InputOrder) -> Self:
-        """Return the capture point of the call that a graph makes, and note its inputs' order."""
-        point = self.of_next_call(place, in_graph=True)
-        point._order = order
+    def of_eager_call(self, place: object, mask: Mask | None = None) -> Self:
+        """Return the capture point of the call that this thread makes; ``mask``: Keras' own."""
+        passed = None if self.model_passes is None else self.model_passes.of_thread
+        point = self.of_call(place, passed)
+        here = point._arrival
+        here.passed, here.mask, here.order = passed, mask, None
         return point
 
-    def of_next_call(self, place: object, *, in_graph: bool = False) -> Self:
-        point = super().of_next_call(place, in_graph=in_graph)
-        point._order = None
-        if point is not self:  # the mask was told before
-            point._own_mask, self._own_mask = self._own_mask, None
+    def of_graph_call(self, call: GraphCall, mask: Mask | None = None) -> Self:
+        """Return the capture point of the call that a graph makes."""
+        passes = self.model_passes
+        passed = None if passes is None else passes.of_graph(in_pass=call.in_pass)
+        point = self.of_call(call.place, passed)
+        here = point._arrival
+        here.passed, here.mask, here.order, here.kind = passed, mask, call.order, call.kind
         return point
 
     def _new_of_call(self, name: str) -> Self:
@@ -78,6 +85,10 @@ class KerasPoint(CalledPoint):
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
         return {name: value for name, value in state.items() if name not in _OF_THE_MODEL}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._arrival = Arrival()
 
     @property
     def block_notes(self) -> PassNotes:
@@ -110,10 +121,6 @@ class KerasPoint(CalledPoint):
         if self.lengths_of_symbols is not None and len(shape):
             self.lengths_of_symbols.add(shape[0])
 
-    def note_own_mask(self, mask: NDArray[np.generic]) -> None:
-        """Take Keras' own mask of the next batch."""
-        self._own_mask = mask.astype(np.bool_) if mask.ndim == 2 else None
-
     def reset_states(self, input_shape: Any = None) -> None:
         super().reset_states(input_shape)
         self.passed_over, self._neurons = 0, None
@@ -139,19 +146,28 @@ class KerasPoint(CalledPoint):
             packed, instances = self._masked(packed, instances, mask, spatial_shape or ())
         if self.states_per_pass is not None:
             packed, instances = self._sampled(packed, instances, self.states_per_pass)
-        if cause is not None and self.model_passes is not None:
+        if cause is not None and (passed := self._arrival.passed) is not None:
             rows = cast(Sized, packed)
-            instances, inputs_unknown = unassigned(len(rows), self.model_passes.inputs), cause
+            instances, inputs_unknown = unassigned(len(rows), passed.inputs), cause
         super().record(packed, neurons, axis, instances, axis_origin, inputs_unknown, spatial_shape)
 
     def takes_batch(self) -> bool:
         """Note that the layer runs, and return whether its batch is captured."""
         if self.intake.is_stopped:
             return False
-        if self._pass_log is not None and self.model_passes is not None:
-            self._pass_log.note_run(self.model_passes.clock)
-        wanted = self.model_passes is None or self.model_passes.is_wanted
-        return wanted and self.capture_on and self.intake.is_open
+        passed = self._arrival.passed
+        if self._pass_log is not None and passed is not None:
+            self._pass_log.note_run(passed.time)
+        return self._is_wanted(passed) and self.capture_on and self.intake.is_open
+
+    def _is_wanted(self, passed: Pass | None) -> bool:
+        passes, here = self.model_passes, self._arrival
+        if passes is None or passes.wants_training is None:
+            return True
+        if passed is not None:
+            return passes.wants(passed.kind)
+        is_eager = here.order is None
+        return passes.wants(kind_of_pass(None, in_graph=False) if is_eager else here.kind)
 
     def _is_left_out(self, neurons: int) -> bool:
         """Return whether a batch of a model's layer has other neurons than its first, and warn.
@@ -163,7 +179,6 @@ class KerasPoint(CalledPoint):
             self._neurons = neurons
         if self.model_passes is None or neurons == self._neurons:
             return False
-        self._own_mask = None
         if not self._told_of_neurons:
             self._told_of_neurons = True
             warn_user(
@@ -187,7 +202,8 @@ class KerasPoint(CalledPoint):
         self, packed: Any, instances: int | Batches, most: int
     ) -> tuple[object, int | Batches]:
         """Return what the pass decides of the rows, as many as it has room for, and whose."""
-        clock = 0 if self.model_passes is None else self.model_passes.clock
+        passed = self._arrival.passed
+        clock = 0 if passed is None else passed.time
         if clock != self._taken_at:
             self._taken, self._taken_at = 0, clock
         batches = divided(len(packed), instances) if isinstance(instances, int) else instances
@@ -202,22 +218,22 @@ class KerasPoint(CalledPoint):
         return backend_for(device_of(packed)).rows_where(packed, kept), left if chosen else ()
 
     def _is_shuffled(self) -> bool:
-        passes = self.model_passes
-        if passes is None or not passes.is_running:
-            return (self._order or order_of_this_call()).is_shuffled
-        return passes.are_inputs_shuffled
+        here = self._arrival
+        if here.passed is not None:
+            return here.passed.is_shuffled
+        return (here.order or order_of_this_call()).is_shuffled
 
     def _why_inputs_are_lost(self, instances: int | Batches) -> str | None:
         """Return why axis 0 of a batch does not count inputs of the pass; None if it may do so.
 
         Fewer may be a part of them, as in a loop over inputs.
         """
-        passes = self.model_passes
-        if passes is None or not passes.is_running:
+        passed = self._arrival.passed
+        if passed is None:
             return None
         if self.has_other_axis_0:
             return "axis 0 does not count the inputs"
-        if passes.inputs is not None and isinstance(instances, int) and instances > passes.inputs:
+        if passed.inputs is not None and isinstance(instances, int) and instances > passed.inputs:
             return "axis 0 is longer than there are inputs"
         return None
 
@@ -229,12 +245,12 @@ class KerasPoint(CalledPoint):
 
     def _take_mask(self) -> Mask | None:
         """Return the mask of the batch that arrives: its own, the user's, or that of the pass."""
-        own, self._own_mask = self._own_mask, None
-        if own is not None:
-            return own
+        here = self._arrival
+        if here.mask is not None:
+            return here.mask
         mask = self.intake.pending_notes.mask
-        if mask is None and self.model_passes is not None:
-            mask = self.model_passes.mask
+        if mask is None and here.passed is not None:
+            mask = here.passed.mask
         if mask is not None and not self.counts_positions:
             self._tell_of_mask("its positions were not followed")
             return None
@@ -258,4 +274,12 @@ class KerasPoint(CalledPoint):
 
 
 # What a point has for the model that it is attached to, and a copy has not.
-_OF_THE_MODEL = {"model_passes", "first", "_pass_log", "_order", "_unwrap", "_of_store", "_of_code"}
+_OF_THE_MODEL = {
+    "model_passes",
+    "first",
+    "_pass_log",
+    "_arrival",
+    "_unwrap",
+    "_of_store",
+    "_of_code",
+}

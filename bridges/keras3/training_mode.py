@@ -48,21 +48,29 @@ def in_training() -> bool:
     return bool(training_argument())
 
 
-def is_training_pass(model: object) -> bool | None:
-    """Return whether the running call of a model is a part of its training; None if nothing tells.
+def kind_of_pass(model: object, *, in_graph: bool) -> str | None:
+    """Return what makes the running call: TRAINING, EVALUATION or NEITHER; None if nothing tells.
 
-    All that train_step() runs is, also in evaluation mode, and nothing that test_step() runs. Apart
-    from these, the ``training`` argument tells, where a model has it.
+    All that train_step() runs is training, also in evaluation mode, and what test_step() runs is
+    evaluation. What callbacks call is neither, but for the steps that they cause, and a graph: it
+    is made once, and others may run it, too. Apart from these, the ``training`` argument tells,
+    where a model has it.
     """
-    steps = [frame.f_code.co_name for frame in _frames() if _is_step(frame)]
-    if steps:
-        return steps[-1] == "train_step"
-    return training_argument() if getattr(model, "_call_has_training_arg", False) else None
+    step = None
+    for frame in _frames():
+        if _is_step(frame):
+            step = frame.f_code.co_name
+        elif frame.f_code.co_name[:3] == "on_" and frame.f_globals.get("__name__") == _CALLBACKS:
+            return _KINDS.get(step, None if in_graph else NEITHER)
+    if step is not None:
+        return _KINDS[step]
+    training = training_argument() if getattr(model, "_call_has_training_arg", False) else None
+    return None if training is None else TRAINING if training else EVALUATION
 
 
 def _is_step(frame: FrameType) -> bool:
     code = frame.f_code
-    if code.co_name not in _STEPS or not code.co_argcount:
+    if code.co_name not in _KINDS or not code.co_argcount:
         return False
     return isinstance(frame.f_locals.get(code.co_varnames[0]), keras.Model)
 
@@ -86,6 +94,12 @@ def _frames() -> Iterator[FrameType]:
         frame = frame.f_back
 
 
-_STEPS = {"train_step", "test_step", "predict_step"}
+TRAINING, EVALUATION, NEITHER = "training", "evaluation", "neither"
+_KINDS: dict[str | None, str | None] = {
+    "train_step": TRAINING,
+    "test_step": EVALUATION,
+    "predict_step": NEITHER,
+}
+_CALLBACKS = keras.callbacks.CallbackList.__module__
 _LAYER = Layer.__module__
 _CALLS = {"__call__", "stateless_call"}  # the second on JAX

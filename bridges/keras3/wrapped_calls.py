@@ -160,11 +160,26 @@ def retrace(models: Iterable[weakref.ref[Any]]) -> None:
         if model is None:
             continue
         _update_jit_setting(model)
+        _forget_traces(model)
         for name in _OF_KERAS:
             if getattr(model, name, None) is not None:
                 getattr(model, f"make_{name}")(force=True)
         if _OF_HUB in vars(model) and hasattr(model, f"make_{_OF_HUB}"):
             setattr(model, _OF_HUB, None)
+
+
+def _forget_traces(model: Any) -> None:
+    """Let JAX trace the steps of a model anew.
+
+    It takes a new function of model.train_step for an old one that something keeps: a variable, or
+    the traceback of a fit() that failed.
+    """
+    if keras.backend.backend() == "jax" and isinstance(model, keras.Model):
+        import jax
+
+        for step in (model.train_step, model.test_step):
+            as_keras_makes_it: Any = jax.jit(step, donate_argnums=0)
+            as_keras_makes_it.clear_cache()
 
 
 def _update_jit_setting(model: Any) -> None:

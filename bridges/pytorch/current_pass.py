@@ -51,6 +51,17 @@ class CurrentPass(threading.local):
     def end(self) -> None:
         vars(self).clear()
 
+    def end_broken(self) -> bool:
+        """End a pass whose call runs no more, as after an interrupt. Return whether there was one.
+
+        What it was given would be taken for that of layers that are called by themselves.
+        """
+        if self.frame is None or is_running(self.frame):
+            return False
+        self.stop_following()
+        self.end()
+        return True
+
     @property
     def known_axes(self) -> KnownAxes | None:
         return None if self.flow is None else self.flow.known

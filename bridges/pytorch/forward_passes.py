@@ -75,6 +75,7 @@ class ForwardPasses(OwnHook):
         the model has no argument for the mask.
         """
         self._root, self._counter = weakref.ref(model), counter
+        counter.current = self.current
         self._names, takes_others = parameters_of(model)
         if self._mask.name not in (None, *self._names) and not takes_others:
             raise ValueError(
@@ -164,6 +165,10 @@ class ForwardPasses(OwnHook):
 
     # ---- passes --------------------------------------------------------------------------------
 
+    def end_broken(self) -> bool:
+        """End the pass of this thread if none of its calls runs. Return whether there was one."""
+        return self._counter is not None and self._counter.end_broken()
+
     def begin(
         self, module: nn.Module, args: Any, kwargs: Mapping[str, Any], frame: FrameType
     ) -> None:
@@ -174,6 +179,8 @@ class ForwardPasses(OwnHook):
         if is_inside and (method is None or self._is_part(method, module, args, kwargs)):
             return  # else an interrupt may have ended a pass
         current.stop_following()
+        if self._counter is not None and self._counter.here.frame is not frame:
+            self._counter.end_broken()  # most passes have just begun for the counter, too
         if module not in self._has_end:
             # Only where passes begin outside of compiled graphs: torch.compile would make another
             # graph for each such hook, because it is one that is always called.

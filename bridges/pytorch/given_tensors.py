@@ -62,8 +62,9 @@ def given_to(
     ``names``: of the positional arguments, as far as they are needed. ``may_load``: whether
     mappings are read; see tensors_of().
     """
-    if len(args) == 1 and not kwargs and isinstance(args[0], torch.Tensor):  # as most models are
-        return Given([(names[0] if names else "", args[0])], [])
+    only = args[0] if len(args) == 1 and not kwargs else None  # as most models are given
+    if isinstance(only, torch.Tensor) and not only.is_nested:
+        return Given([(names[0] if names else "", only)], [])
     positional = [(names[i] if i < len(names) else "", value) for i, value in enumerate(args)]
     values = [*positional, *kwargs.items()]
     tensors = [(name, each) for name, value in values for each in tensors_of(value, may_load)]
@@ -127,7 +128,7 @@ def parameters_of(module: nn.Module) -> tuple[list[str], bool]:
 
 
 def tensors_of(value: object, may_load: bool = True) -> Iterator[torch.Tensor]:
-    """Yield the tensors in mappings, tuples and dataclasses.
+    """Yield the tensors in mappings, tuples and dataclasses, but for those without sizes.
 
     Not those in lists of tensors alone: there each may be an input of its own. Unless it
     ``may_load`` them, those that mappings hold: to read an open file would load it, for a call that
@@ -137,10 +138,16 @@ def tensors_of(value: object, may_load: bool = True) -> Iterator[torch.Tensor]:
     while waiting:
         value = waiting.pop()
         if isinstance(value, torch.Tensor):
-            yield value
+            if not _is_without_sizes(value):
+                yield value
         elif id(value) not in seen:
             seen[id(value)] = value
             waiting += reversed(_parts_of(value, may_load))
+
+
+def _is_without_sizes(tensor: torch.Tensor) -> bool:
+    """Return whether a tensor is a nested one whose shape is an error; jagged ones have a shape."""
+    return tensor.is_nested and tensor.layout is torch.strided
 
 
 def _parts_of(value: object, may_load: bool) -> list[object]:

@@ -22,7 +22,14 @@ from .operator import capture_in_graph, skip_in_graph
 from .other_devices import check_devices
 from .pass_counter import PassCounter
 from .pass_point import PassPoint
-from .tensors import NotDense, first_tensor, is_real_forward, is_real_pass, sequences_of
+from .tensors import (
+    NotDense,
+    first_tensor,
+    is_real_forward,
+    is_real_pass,
+    nested_error,
+    sequences_of,
+)
 
 
 class StateCaptureHook(PassPoint):
@@ -187,7 +194,11 @@ class StateCaptureHook(PassPoint):
         if tensor is None:
             self._check_may_be_skipped(module, value)
             skip_in_graph(self._anchor)
-        elif not isinstance(tensor, Proxy):
+        elif isinstance(tensor, Proxy):
+            return
+        elif tensor.is_nested:  # no operator is called with one
+            skip_in_graph(self._anchor, nested=True)
+        else:
             if not self._has_rule:
                 self._take_rule_of(module)
             capture_in_graph(tensor, self._anchor, self._clock, self.batch_axis)
@@ -254,9 +265,16 @@ class StateCaptureHook(PassPoint):
         if is_kept and clock % 2:  # as note_run() asks, for each batch
             hook.pass_log.note_run(clock)
 
-    def receive_nothing(self) -> None:
-        """Note that the layer passed no tensor: it is skipped, and a warning says so."""
-        self._skip()
+    def receive_nothing(self, *, nested: bool = False) -> None:
+        """Note that the layer passed no tensor: it is skipped, and a warning says so.
+
+        ``nested``: it passed a nested one, in a compiled graph. Raises TypeError, as outside of
+        such.
+        """
+        if nested:
+            self._refuse(nested_error(self.name))
+        else:
+            self._skip()
 
     def _skip(self, cause: str = "") -> None:
         self._skipped_as = cause or "no tensor"

@@ -13,7 +13,7 @@ except ImportError as error:
 from torch.nn.utils.rnn import PackedSequence
 
 from .axis_flow import axes_in_graph
-from .axis_flow.across_graphs import HERE
+from .axis_flow.across_graphs import HERE, inputs_of_part
 from .batch_plan import Planned
 from .graph_borders import NOTHING_KNOWN
 from .marked_classes import MarkingHook
@@ -83,8 +83,8 @@ class Receiver(MarkingHook):
         """
         raise NotImplementedError
 
-    def receive_nothing(self) -> None:
-        """Note a call that passes no tensor."""
+    def receive_nothing(self, *, nested: bool = False) -> None:
+        """Note a call that passes no tensor; ``nested``: in a graph, a nested one."""
         raise NotImplementedError
 
 
@@ -101,10 +101,10 @@ def capture_in_graph(
         torch.ops.tensorstate_gpu.capture(plain, anchor, clock, traced)
 
 
-def skip_in_graph(anchor: torch.Tensor) -> None:
-    """Like capture_in_graph(), of a call that passes no tensor."""
+def skip_in_graph(anchor: torch.Tensor, *, nested: bool = False) -> None:
+    """Like capture_in_graph(), of a call that passes no tensor, or a nested one."""
     if not is_exporting():
-        torch.ops.tensorstate_gpu.skip(anchor)
+        torch.ops.tensorstate_gpu.skip(anchor, nested)
 
 
 _new_keys = itertools.count()
@@ -114,7 +114,7 @@ _library: Any = torch.library.Library("tensorstate_gpu", "DEF")  # type: ignore[
 _library.define(
     "capture(Tensor x, Tensor(a!) anchor, Tensor clock, str traced) -> ()", tags=NOT_IN_CUDA_GRAPHS
 )
-_library.define("skip(Tensor(a!) anchor) -> ()", tags=NOT_IN_CUDA_GRAPHS)
+_library.define("skip(Tensor(a!) anchor, bool nested) -> ()", tags=NOT_IN_CUDA_GRAPHS)
 
 
 def _capture(x: torch.Tensor, anchor: torch.Tensor, clock: torch.Tensor, traced: str) -> None:
@@ -126,15 +126,16 @@ def _capture(x: torch.Tensor, anchor: torch.Tensor, clock: torch.Tensor, traced:
     if receiver is not None and is_real_forward(x):
         counter = receiver.pass_log.counter
         known = traced if HERE.fits else NOTHING_KNOWN
-        receiver.receive(x, counter.clock_at(x), known, counter.here.inputs or HERE.inputs)
+        inputs = counter.here.inputs or inputs_of_part(traced)
+        receiver.receive(x, counter.clock_at(x), known, inputs)
 
 
-def _skip(anchor: torch.Tensor) -> None:
+def _skip(anchor: torch.Tensor, nested: bool) -> None:
     """Called by compiled graphs, like _capture()."""
     key, active = anchor.tolist()
     receiver = _receivers.get(key) if active else None
     if receiver is not None:
-        receiver.receive_nothing()
+        receiver.receive_nothing(nested=nested)
 
 
 def _capture_fake(x: torch.Tensor, anchor: torch.Tensor, clock: torch.Tensor, traced: str) -> None:
@@ -142,7 +143,7 @@ def _capture_fake(x: torch.Tensor, anchor: torch.Tensor, clock: torch.Tensor, tr
     tell_dynamo()  # it may have been imported since the model was captured
 
 
-def _skip_fake(anchor: torch.Tensor) -> None:
+def _skip_fake(anchor: torch.Tensor, nested: bool) -> None:
     """Do nothing."""
 
 

@@ -2,10 +2,9 @@
 
 import itertools
 import sys
-import threading
 import weakref
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -22,51 +21,11 @@ from tensorstate_gpu._capturing.pass_times import PassTimes
 
 from .axis_flow import mark_input_in_graph
 from .axis_flow.across_graphs import HERE, PASSES
-from .axis_flow.mode import is_running
 from .bypasses import Bypasses
+from .current_pass import CurrentPass
 from .marked_classes import MarkingHook, register_first
 from .tensors import first_tensor, is_exporting, is_real_pass, shared_tensor
-
-
-class Method(Protocol):
-    """A call of a method of the model, in which a pass begins when a layer runs."""
-
-    @property
-    def frame(self) -> FrameType:
-        """The frame of the call."""
-
-    @property
-    def notes(self) -> PassNotes:
-        """What is said of its inputs."""
-
-    def takes(self, tensor: torch.Tensor) -> bool:
-        """Return whether a tensor that a layer passes belongs to a pass of it."""
-
-
-class _Here(threading.local):
-    """The last pass of this thread."""
-
-    time = 0  # odd as long as it has not ended
-    begun = 0  # passes of this thread
-    inputs: int | None = None  # how many, if a graph knows it
-    frame: FrameType | None = None  # of its call, if that is outside of graphs
-    inside: tuple[FrameType, ...] = ()  # of calls of the model within it
-    owner: "_Owner | None" = None
-    method: Method | None = None  # that runs, and in which a pass may begin
-    is_of_method = False  # the pass: no call of the model has begun it
-    # How many passes tasks of asyncio have begun, since someone has asked for that.
-    of_tasks: WeakKeyDictionary[object, int] | None = None
-
-    def is_running(self) -> bool:
-        return self.frame is not None and is_running(self.frame)
-
-    def begin(self, time: int, inputs: int | None, frame: FrameType | None) -> None:
-        self.time, self.inputs, self.frame, self.inside = time, inputs, frame, ()
-        self.is_of_method = False
-
-
-class _Owner:
-    """An object that exists as long as a thread."""
+from .thread_pass import Method, Owner, ThreadPass, call_of_compiled
 
 
 class PassCounter(MarkingHook):
@@ -82,11 +41,12 @@ class PassCounter(MarkingHook):
     def __init__(self, batch_axis: int = 0, begun: int = 0) -> None:
         self._batch_axis = str(batch_axis)  # see axes_in_graph()
         self.times = PassTimes(begun)
-        self.here = _Here()
+        self.here = ThreadPass()
         key = next(_new_keys)
         _counters[key] = self
         self.tensor = shared_tensor(np.array([key], np.int64))
         self.bypasses: Bypasses | None = None
+        self.current: CurrentPass | None = None  # what is followed of them
         self.notes: dict[int, PassNotes] = {}  # kept, by the time of the pass
 
     @property
@@ -134,7 +94,19 @@ class PassCounter(MarkingHook):
 
     def is_in_pass(self) -> bool:
         """Return whether this thread makes a pass."""
+        self.end_broken()
         return bool(self.here.time % 2) and (self.here.is_running() or self.is_in_graphs())
+
+    def end_broken(self) -> bool:
+        """End the pass of this thread if none of its calls runs. Return whether there was one.
+
+        PyTorch runs no hook where an interrupt has ended a pass, or an error in a graph.
+        """
+        here = self.here
+        is_broken = here.time % 2 and (self.times.is_over(here.time) or not here.may_run())
+        if is_broken:
+            self.note_failed()
+        return (self.current is not None and self.current.end_broken()) or bool(is_broken)
 
     def keep_notes(self, notes: PassNotes) -> None:
         """Keep the notes of the pass that this thread makes, for threads that work for it."""
@@ -173,7 +145,11 @@ class PassCounter(MarkingHook):
         here = self.here
         if here.time % 2:
             self.times.note_over(here.time)  # no hook would end it, nor one of the same thread
-        here.frame, here.inside = None, ()  # a broken pass would keep its tensors
+        here.frame, here.around, here.inside = (
+            None,
+            None,
+            (),
+        )  # a broken pass would keep its tensors
         here.method = None
 
     def begin_pass(self, module: Any, args: Any, kwargs: Any) -> None:
@@ -213,7 +189,7 @@ class PassCounter(MarkingHook):
             self.times.fail(here.time)
         HERE.fits, HERE.inputs = True, None
         if here.owner is None:
-            here.owner = _Owner()
+            here.owner = Owner()
             PASSES.add(self)
         here.begun += 1
         if here.of_tasks is not None and (task := running_task()) in here.of_tasks:
@@ -273,7 +249,7 @@ class PassCounter(MarkingHook):
     def _begin_in_graph(self, args: Any, kwargs: Any) -> None:
         given = None
         for value in (*args, *kwargs.values()):
-            if isinstance(value, torch.Tensor) and value.ndim:
+            if isinstance(value, torch.Tensor) and value.ndim and not value.is_nested:
                 plain = value.detach()  # now the last node of the graph
                 mark_input_in_graph(self._batch_axis)
                 given = plain if given is None else given
@@ -321,7 +297,10 @@ def _begin_pass(clock: torch.Tensor, given: torch.Tensor | None, batch_axis: int
     checkpointing saves it, and rejects a changed tensor.
     """
     if is_real_pass(clock) and (counter := counter_of(clock)) is not None:
+        counter.end_broken()
         counter.begin(_size(given, batch_axis) or None)
+        if counter.here.frame is None:
+            counter.here.around = call_of_compiled()
 
 
 def _size(given: torch.Tensor | None, axis: int) -> int:

@@ -113,8 +113,12 @@ class PassPoint(TensorPoint, Receiver):
     def _pass_of_later_call(self, tensor: torch.Tensor, clock: int, number: int) -> tuple[int, int]:
         """Return the time of the pass of a call that is not the first, and its number in it.
 
-        If a method runs the layers of a pass again, another pass begins.
+        If a method runs the layers of a pass again, another pass begins. If the pass is over, the
+        layer is called by itself.
         """
+        if self._passes is not None and self._passes.end_broken():
+            clock = self.pass_log.counter.clock_at(tensor)
+            return clock, self._number_of_call(clock)
         module = None if self._module is None else self._module()
         if self._passes is None or not self._passes.runs_again(self, module):
             return clock, number

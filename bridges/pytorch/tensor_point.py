@@ -131,6 +131,8 @@ class TensorPoint(CapturePoint):
         if tensor.is_quantized:
             tensor, threshold = self._of_quantized(tensor, found.axis)
         by_input = rows_by_input(tensor, found.axis, found, inputs, sequences)
+        if by_input.inputs is None and self._passes is not None and self._passes.end_broken():
+            return self._capture(given, traced, None, sequences)
         self._keep(by_input, threshold, found, inputs)
         if self._plans is not None:
             self._plans.add(given, sequences, by_input, threshold, found, inputs)

@@ -61,11 +61,7 @@ class NotDense(TypeError):
 def check_dense(tensor: torch.Tensor, name: str) -> None:
     """Raise NotDense or ValueError, which name the layer, unless a tensor is a dense array."""
     if tensor.is_nested:
-        message = (
-            f"{name}: nested tensors cannot be captured; an nn.TransformerEncoder makes "
-            "none with enable_nested_tensor=False"
-        )
-        raise NotDense(message, "nested")
+        raise nested_error(name)
     if tensor.layout is not torch.strided:
         message = (
             f"{name}: a tensor of layout {tensor.layout} cannot be captured, only dense ones: "
@@ -83,6 +79,15 @@ def check_dense(tensor: torch.Tensor, name: str) -> None:
         _check_memory(tensor, kind.__name__, name)
     if tensor.ndim == 0:
         raise ValueError(f"{name}: a state needs an axis of neurons, got a 0-d tensor")
+
+
+def nested_error(name: str) -> NotDense:
+    """Return the error of a layer that passes a nested tensor."""
+    message = (
+        f"{name}: nested tensors cannot be captured; an nn.TransformerEncoder makes "
+        "none with enable_nested_tensor=False"
+    )
+    return NotDense(message, "nested")
 
 
 def _check_memory(tensor: torch.Tensor, kind: str, name: str) -> None:

@@ -20,6 +20,8 @@ from tensorstate_gpu._capturing.run_origin import (
 from tensorstate_gpu.errors import NotCapturable, warn_of_indices
 
 Method = Literal["before", "after", "both"]
+# What capture() and build_efficiency_model() take beside their options.
+_NAMED = ("attach_to", "exclude", "method", "storage_path", "missing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,7 @@ def plan_attachment(
     These are the arguments of capture() and build_efficiency_model(), which describes them.
     """
     bridge: Bridge = bridge_of(model)
-    checked = CaptureOptions.from_arguments(storage_path, options)
+    checked = CaptureOptions.from_arguments(storage_path, options, _NAMED)
     choice(method, "method", list(bridge.METHODS))
     bridge.check_attachable(model)
     exclude = as_patterns(exclude)

@@ -112,9 +112,9 @@ class CapturePoint(PointStates):
         if not isinstance(name, str) or not name:
             raise TypeError(f"name must be a non-empty str, got {name!r}")
         self.name = name
-        self.options = (
-            CaptureOptions.from_arguments(disk_path, keywords) if options is None else options
-        )
+        if not isinstance(options, CaptureOptions | None):
+            raise TypeError(f"options must be CaptureOptions, got {type(options).__name__}")
+        self.options = options or CaptureOptions.from_arguments(disk_path, keywords)
         if self.options.stage_rows is not None and not self.takes_stage_rows:
             raise ValueError(
                 f"{name}: stage_rows= is for layers of a PyTorch model that are captured together: "

@@ -202,7 +202,16 @@ def _nothing_matched(layers: Layers, attach_to: object, exclude: object) -> str:
     words = [pattern for pattern in listed(attach_to) if isinstance(pattern, str)]
     excluding = f" with exclude={exclude!r}" if exclude else ""
     wanted, there_are = _shown(attach_to, layers), closest_first(layers, words, shown=20)
-    return f"attach_to={wanted}{excluding} matches no layer; there are: {there_are}"
+    globs = "" if exclude else _globs_that_match(words, layers)
+    return f"attach_to={wanted}{excluding} matches no layer{globs}; there are: {there_are}"
+
+
+def _globs_that_match(words: Iterable[str], layers: Layers) -> str:
+    """Return what would match layers whose names end in these words."""
+    globs = [f"*{word}" for word in words if word and not set("*?[") & set(word)]
+    counts = {glob: sum(fnmatchcase(name, glob) for name, _ in layers) for glob in globs}
+    found = [f"{glob!r} matches {with_noun(n, 'layer')}" for glob, n in counts.items() if n]
+    return f" ({', '.join(found)})" if found else ""
 
 
 def _shown(patterns: object, layers: Layers) -> str:

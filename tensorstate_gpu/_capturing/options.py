@@ -6,7 +6,7 @@ capture points and bridges pass all options on together.
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, Literal, TypedDict, TypeVar
 
@@ -32,6 +32,10 @@ NeuronAxis = int | Mapping[str, int] | Callable[[str, Any], int | None]
 Keep = Literal["states", "counts"]
 # Which passes count: those in training mode, those that are not, or a function of the model.
 When = Literal["train", "eval"] | Callable[[Any], bool]
+
+
+# Of what is no option, but is looked for among them.
+_ADVICE = {"labels": ". Labels are those of a pass: with run.labels(y): model(x)"}
 
 
 class CaptureKeywords(TypedDict, total=False):
@@ -131,12 +135,19 @@ class CaptureOptions:
         return self  # it never changes, and functions that cannot be pickled can stay
 
     @classmethod
-    def from_arguments(cls, disk_path: Any, keywords: CaptureKeywords) -> "CaptureOptions":
-        """Return the options for a user's arguments. Raises TypeError for unknown ones."""
+    def from_arguments(
+        cls, disk_path: Any, keywords: CaptureKeywords, others: Iterable[str] = ()
+    ) -> "CaptureOptions":
+        """Return the options for a user's arguments. Raises TypeError for unknown ones.
+
+        ``others``: what else the function takes by name, for that error.
+        """
         known = CaptureKeywords.__annotations__
         for name in keywords:
             if name not in known:
-                raise TypeError(f"unknown option {name!r}; there are {', '.join(known)}")
+                there_are = ", ".join([*known, *others])
+                advice = _ADVICE.get(name, "")
+                raise TypeError(f"unknown option {name!r}; there are {there_are}{advice}")
         return cls(disk_path=disk_path, **keywords)
 
     def of_layer(self, name: str, layer: Any) -> "CaptureOptions":

@@ -72,7 +72,7 @@ class Run(MeasuredNetwork[CapturePoint]):
         It is created if needed, with the options of the one that is named ``like``, if there is
         one, and else with ``keep="states"``.
         """
-        if name not in self._by_name:
+        if not isinstance(name, str) or name not in self._by_name:
             model = None if like is None else self._by_name.get(like)
             options = None if model is None else model.options
             self._by_name[name] = CapturePoint(name, options=options)

@@ -13,19 +13,20 @@ from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._layers.memory_rows import Rows
 from tensorstate_gpu._layers.numbered_keys import (
     NUMBER,
+    ByGroup,
     Label,
-    Part,
+    all_of,
+    groups_of_labels,
     merged_by_group,
     merged_by_label,
     numbered_bytes,
-    parts_of,
 )
 from tensorstate_gpu._process.progress import OnDone
 from tensorstate_gpu._states.backends import backend_for, cpu, device_backend_for, device_of
 from tensorstate_gpu._states.external_counter import ExternalCounter
 from tensorstate_gpu._states.sorted_runs import Histogram, MemoryRun, SortedRun
 from tensorstate_gpu._states.spilling_counter import SpillingCounter
-from tensorstate_gpu._states.state_counts import StateCounts, merge_all
+from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu._states.stored_counts import StoredCounts
 
 Device = tuple[int, int]
@@ -187,13 +188,13 @@ class LabelledCounters:
 
     def counted(self, neurons: int, on_counted: OnDone | None = None) -> StateCounts | StoredCounts:
         """Return all counts together: in files, where memory is short."""
-        return merge_all([part for _, _, part in self._parts(neurons)], neurons)
+        return all_of(self._by_label(neurons), neurons)
 
     def counted_by(
         self, neurons: int, on_counted: OnDone | None = None
     ) -> Mapping[Label, StateCounts | StoredCounts]:
         """Return the counts by label, integers before strings: in files, where memory is short."""
-        return merged_by_label(self._parts(neurons), neurons)
+        return merged_by_label(self._by_label(neurons), neurons)
 
     def counted_by_group(
         self, neurons: int, on_counted: OnDone | None = None, *, by_label: bool
@@ -202,10 +203,10 @@ class LabelledCounters:
 
         Unless ``by_label``, those of several labels may be together.
         """
-        return merged_by_group(self._parts(neurons), self._groups, neurons)
+        return merged_by_group(self._by_label(neurons), neurons)
 
-    def _parts(self, neurons: int) -> Iterator[Part]:
-        return parts_of(self._histograms(), self.labels, self._groups, neurons)
+    def _by_label(self, neurons: int) -> Iterator[ByGroup]:
+        return groups_of_labels(self._histograms(), self.labels, self._groups, neurons)
 
     def runs(self) -> RunsByKind:
         """Return sorted runs that together are all counts; some may take back those of others.

@@ -8,34 +8,33 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._layers.memory_rows import Rows
+from tensorstate_gpu._states.histogram_pairs import merged_groups
 from tensorstate_gpu._states.sorted_runs import Histogram
 from tensorstate_gpu._states.state_counts import StateCounts, merge_all
+from tensorstate_gpu._states.states_by_group import StatesByGroup
 
 Label = int | str | None  # None: of rows without labels
-Part = tuple[Label, int, StateCounts]  # a label, a group, and counts of both
+ByGroup = tuple[Label, StatesByGroup]  # a label, and its counts by group
 
 NUMBER = np.dtype("<u4")  # of a label and a group, behind a row
 
 
-def parts_of(
+def groups_of_labels(
     histograms: Iterable[tuple[bool, Histogram]], labels: Sequence[Label], groups: int, neurons: int
-) -> Iterator[Part]:
-    """Return labels, groups and their counts; the same may come once for each device.
+) -> Iterator[ByGroup]:
+    """Return labels, and their counts by group; the same may come once for each device.
 
-    None of them is without rows: these were all taken back.
+    Rows without a number have no label, and are of the first group. None of them is without rows:
+    these were all taken back.
     """
     width = row_bytes(neurons)
     for numbered, (rows, counts) in histograms:
         if not len(rows):
             continue
-        runs = [*by_number(rows, width)] if numbered else [(None, slice(None))]
+        numbers = numbers_of(rows, width) if numbered else np.zeros(len(rows), NUMBER)
         packed = np.ascontiguousarray(rows[:, :width])
-        each = StateCounts.cut(packed, counts, neurons, [part for _, part in runs])
-        for (number, _), own in zip(runs, each, strict=True):
-            if number is None:
-                yield None, 0, own
-            else:
-                yield labels[number // groups], number % groups, own
+        for label, own in StatesByGroup.apart(packed, counts, numbers, groups, neurons):
+            yield labels[label] if numbered else None, own
 
 
 def by_number(keys: Rows, width: int) -> Iterator[tuple[int, slice]]:
@@ -52,27 +51,27 @@ def numbers_of(keys: Rows, width: int) -> NDArray[np.uint32]:
     return np.ascontiguousarray(columns).view(NUMBER).reshape(-1)
 
 
-def merged_by_label(parts: Iterable[Part], neurons: int) -> dict[Label, StateCounts]:
+def all_of(labels: Iterable[ByGroup], neurons: int) -> StateCounts:
+    """Return the counts of all labels together."""
+    return merge_all([part for _, groups in labels for part in groups], neurons)
+
+
+def merged_by_label(labels: Iterable[ByGroup], neurons: int) -> dict[Label, StateCounts]:
     """Return the counts of each label. Integers are sorted before strings."""
     found: dict[Label, list[StateCounts]] = {}
-    for label, _, part in parts:
-        found.setdefault(label, []).append(part)
+    for label, groups in labels:
+        found.setdefault(label, []).extend(groups)
     return {label: merge_all(found[label], neurons) for label in in_order(found)}
 
 
-def merged_by_group(
-    parts: Iterable[Part], groups: int, neurons: int
-) -> dict[Label, list[StateCounts]]:
+def merged_by_group(labels: Iterable[ByGroup], neurons: int) -> dict[Label, Sequence[StateCounts]]:
     """Return the counts of each label, by group. All rows have a group."""
-    found: dict[Label, dict[int, StateCounts]] = {}
-    for label, group, part in parts:
-        own = found.setdefault(label, {})
-        known = own.get(group)  # of another device
-        own[group] = part if known is None else merge_all([known, part], neurons)
-    empty = StateCounts.empty(neurons)  # of many labels, most groups are
+    found: dict[Label, list[StatesByGroup]] = {}
+    for label, groups in labels:
+        found.setdefault(label, []).append(groups)
     return {
-        label: [found[label].get(group, empty) for group in range(groups)]
-        for label in in_order(found)
+        label: of_devices[0] if len(of_devices) == 1 else merged_groups(of_devices, neurons)
+        for label, of_devices in ((label, found[label]) for label in in_order(found))
     }
 
 

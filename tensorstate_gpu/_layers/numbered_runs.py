@@ -5,7 +5,13 @@ from itertools import groupby
 from typing import NamedTuple
 
 from tensorstate_gpu._layers.counters import RunsByKind
-from tensorstate_gpu._layers.numbered_keys import Label, Part, by_number, numbered_bytes, parts_of
+from tensorstate_gpu._layers.numbered_keys import (
+    ByGroup,
+    Label,
+    by_number,
+    groups_of_labels,
+    numbered_bytes,
+)
 from tensorstate_gpu._process.memory_limit import working_memory
 from tensorstate_gpu._process.progress import OnDone, with_progress
 from tensorstate_gpu._states.merging_runs import loaded, merged
@@ -50,9 +56,9 @@ class NumberedRuns(NamedTuple):
             for rows, counts in summed(runs, self.key_bytes(numbered), working_memory() // 8):
                 yield numbered, rows, counts
 
-    def parts(self, neurons: int) -> Iterator[Part]:
-        """Return labels, groups and their counts, in memory."""
-        return parts_of(self._histograms(), self.labels, self.groups, neurons)
+    def by_label(self, neurons: int) -> Iterator[ByGroup]:
+        """Return labels, and their counts by group, in memory."""
+        return groups_of_labels(self._histograms(), self.labels, self.groups, neurons)
 
     def _histograms(self) -> Iterator[tuple[bool, Histogram]]:
         for numbered, runs in self.runs.items():

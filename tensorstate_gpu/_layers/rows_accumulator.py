@@ -195,9 +195,9 @@ class RowsAccumulator(Accumulator):
     def _samples(self, groups: int, notes: "_Notes") -> SampleTallies:
         """Count instances, with and without rows."""
         samples = SampleTallies(groups)
-        for start in range(0, self.ledger.count, _INSTANCES):
-            hashes, own = notes.read(start, min(start + _INSTANCES, self.ledger.count))
-            samples.add(hashes, own, has_units=notes.has_units)
+        starts = range(0, self.ledger.count, _INSTANCES)
+        pieces = (notes.read(at, min(at + _INSTANCES, self.ledger.count)) for at in starts)
+        samples.add_pieces(pieces, has_units=notes.has_units)
         return samples
 
     def _label_reader(self, labels: Any) -> Callable[[], SlidingReader]:

@@ -16,8 +16,8 @@ from tensorstate_gpu._layers.counters import (
 )
 from tensorstate_gpu._layers.numbered_keys import (
     NUMBER,
+    ByGroup,
     Label,
-    Part,
     in_order,
     merged_by_group,
     merged_by_label,
@@ -123,8 +123,8 @@ class RunCounters(LabelledCounters):
     def runs(self) -> RunsByKind:
         return joined(each.runs for each in self._read())
 
-    def _parts(self, neurons: int) -> Iterator[Part]:
-        return _parts_in_memory(self._read(), neurons)
+    def _by_label(self, neurons: int) -> Iterator[ByGroup]:
+        return _in_memory(self._read(), neurons)
 
     # ---- all together --------------------------------------------------------------------------
 
@@ -148,7 +148,7 @@ class RunCounters(LabelledCounters):
     def counted_by(self, neurons: int, on_counted: OnDone | None = None) -> Mapping[Label, Counts]:
         found = self._read()
         if _fit_in_memory(found):
-            return merged_by_label(_parts_in_memory(found, neurons), neurons)
+            return merged_by_label(_in_memory(found, neurons), neurons)
         runs: dict[Label, list[SortedRun]] = {}
         for each in found:
             for label, _, run in each.apart(on_counted):
@@ -160,7 +160,7 @@ class RunCounters(LabelledCounters):
     ) -> Mapping[Label, Sequence[StateCounts] | Sequence[StoredCounts]]:
         found = self._read()
         if _fit_in_memory(found):
-            return merged_by_group(_parts_in_memory(found, neurons), self._groups, neurons)
+            return merged_by_group(_in_memory(found, neurons), neurons)
         if not by_label and any(len(each.labels) > 1 for each in found):
             found = self._without_labels(found, on_counted)
         parts: dict[Label, list[list[SortedRun]]] = {}
@@ -204,5 +204,5 @@ def _fit_in_memory(found: Sequence[NumberedRuns]) -> bool:
     return sum(each.bytes_needed() for each in found) <= get_memory_limit()
 
 
-def _parts_in_memory(found: Sequence[NumberedRuns], neurons: int) -> Iterator[Part]:
-    return chain.from_iterable(each.parts(neurons) for each in found)
+def _in_memory(found: Sequence[NumberedRuns], neurons: int) -> Iterator[ByGroup]:
+    return chain.from_iterable(each.by_label(neurons) for each in found)

@@ -1,5 +1,7 @@
 """Checks of distinct packed states and their counts as arguments."""
 
+from collections.abc import Mapping
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -40,3 +42,13 @@ def _is_ascending(packed: NDArray[np.uint8]) -> bool:
         if not len(undecided):
             return True
     return False
+
+
+def where_counts_are(given: object) -> str:
+    """Return where the counts are of something that has or names some, for an error."""
+    if isinstance(given, str | PathLike):
+        return ": open_stores() reads stores as one, merge_counts() adds up stores of counts"
+    if isinstance(given, Mapping):
+        return ": merge the histogram() of their layers"
+    methods = (name for name in ("histogram", "load") if callable(getattr(given, name, None)))
+    return next((f": its {name}() is one" for name in methods), "")

@@ -27,14 +27,19 @@ class CountsByGroup(Generic[Counts]):
     __slots__ = ("_parts", "_sample", "_sums")
 
     def __init__(self, parts: Sequence[Counts], sample: SampledInstances) -> None:
-        """``parts``: of each group; ``sample``: which instances these are."""
-        self._parts, self._sample = tuple(parts), sample
+        """``parts``: of each group, which never change. ``sample``: which instances these are."""
+        self._parts, self._sample = parts, sample
         self._sums: GroupSums | None = None
 
     @property
     def parts(self) -> tuple[Counts, ...]:
         """The histogram of each group."""
-        return self._parts
+        return tuple(self._parts)
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """How many states each group has."""
+        return np.array([len(part) for part in self._parts], np.int64)
 
     @property
     def sample(self) -> SampledInstances:

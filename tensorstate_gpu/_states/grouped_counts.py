@@ -9,16 +9,17 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._arguments import integer
+from tensorstate_gpu._arguments import integer, shown
 from tensorstate_gpu._arrays.frameworks import ranks_of
 from tensorstate_gpu._arrays.ranks_protocol import Ranks
 from tensorstate_gpu._states.backends import cpu
 from tensorstate_gpu._states.counts_by_group import CountsByGroup
-from tensorstate_gpu._states.histogram_pairs import Pairs, few_code_lengths
+from tensorstate_gpu._states.histogram_pairs import Pairs, few_code_lengths, merged_groups
 from tensorstate_gpu._states.rank_exchange import agreed, check_sum, same_on_all
 from tensorstate_gpu._states.rank_sums import RankSums
 from tensorstate_gpu._states.state_counts import StateCounts, gathered, merge_all, owned
-from tensorstate_gpu._states.sums_over_states import sum_over_states
+from tensorstate_gpu._states.states_by_group import StatesByGroup, neurons_of, sizes_of
+from tensorstate_gpu._states.sums_over_states import TOO_MANY, sum_over_states
 from tensorstate_gpu.information import Estimate
 from tensorstate_gpu.information.estimates import Measure
 from tensorstate_gpu.information.group_sums import GroupSums
@@ -69,7 +70,9 @@ class GroupedCounts(CountsByGroup[StateCounts]):
     ) -> None:
         numbers = tuple(integer(number, "instances") for number in instances)
         if min(numbers, default=0) < 0:
-            raise ValueError(f"instances must not be negative, got {min(numbers)}")
+            raise ValueError(f"instances must not be negative, got {shown(min(numbers))}")
+        if sum(numbers) >= 2**63:
+            raise ValueError(f"instances must be fewer than 2**63, got {shown(sum(numbers))}")
         sample = SampledInstances(numbers, int(fingerprint), bool(has_units))
         for part in parts:
             if not isinstance(part, StateCounts):
@@ -81,7 +84,8 @@ class GroupedCounts(CountsByGroup[StateCounts]):
                 f"parts and instances must be of the same two or more groups, got {len(parts)} and "
                 f"{len(sample.by_group)}"
             )
-        super().__init__(parts, sample)
+        _check_sum(parts)
+        super().__init__(tuple(parts), sample)
 
     @classmethod
     def of_sample(cls, parts: Sequence[StateCounts], sample: SampledInstances) -> GroupedCounts:
@@ -90,8 +94,18 @@ class GroupedCounts(CountsByGroup[StateCounts]):
         They are of the same neurons, which is not checked.
         """
         self = cls.__new__(cls)
-        CountsByGroup.__init__(self, parts, sample)
+        fixed = parts if isinstance(parts, StatesByGroup) else tuple(parts)
+        CountsByGroup.__init__(self, fixed, sample)
         return self
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """How many states each group has."""
+        return sizes_of(self._parts)
+
+    @property
+    def neurons(self) -> int:
+        return neurons_of(self._parts)
 
     def load(self) -> GroupedCounts:
         """Return these counts: they are in memory. StoredGroups.load() reads some from disk."""
@@ -113,8 +127,9 @@ class GroupedCounts(CountsByGroup[StateCounts]):
         Raises TypeError for other types, and ValueError for other numbers of neurons or groups.
         """
         checked = self._checked(others, GroupedCounts)
-        each = zip(self._parts, *(other.parts for other in checked), strict=True)
-        merged = [merge_all([*parts], self.neurons) for parts in each]
+        merged = merged_groups([self._parts, *(other._parts for other in checked)], self.neurons)
+        if not isinstance(merged, StatesByGroup):
+            _check_sum(merged)
         return GroupedCounts.of_sample(merged, self._sample_with(checked))
 
     def merge_ranks(self, process_group: object = None) -> RankGroups:
@@ -225,11 +240,11 @@ class GroupedCounts(CountsByGroup[StateCounts]):
         return (
             isinstance(other, GroupedCounts)
             and self._sample == other._sample
-            and self._parts == other._parts
+            and self.parts == other.parts
         )
 
     def __hash__(self) -> int:
-        return hash((self._sample, self._parts))
+        return hash((self._sample, self.parts))
 
     def __repr__(self) -> str:
         rows = sum(part.total for part in self._parts)
@@ -240,7 +255,13 @@ class GroupedCounts(CountsByGroup[StateCounts]):
 
     def __reduce__(self) -> tuple[object, ...]:
         sample = self._sample
-        return GroupedCounts, (self._parts, sample.by_group, sample.fingerprint, sample.has_units)
+        return GroupedCounts, (self.parts, sample.by_group, sample.fingerprint, sample.has_units)
+
+
+def _check_sum(parts: Sequence[StateCounts]) -> None:
+    """Raise OverflowError for groups that have more rows together than int64 holds."""
+    if sum(part.total for part in parts) >= 2**63:
+        raise OverflowError(TOO_MANY)
 
 
 class RankGroups:

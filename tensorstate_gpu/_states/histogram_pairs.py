@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._states.backends import cpu
-from tensorstate_gpu._states.state_counts import StateCounts
+from tensorstate_gpu._states.state_counts import MANY, StateCounts, merge_all
+from tensorstate_gpu._states.states_by_group import StatesByGroup, neurons_of, sizes_of
+from tensorstate_gpu._states.sums_over_states import merged_at_once
 from tensorstate_gpu.information.dependence_trees import MOST_CELLS, code_lengths_together
 
 Ints = NDArray[np.int64]
-NONE: Ints = np.zeros(0, np.int64)
 
 
 class Pairs(NamedTuple):
@@ -32,15 +32,12 @@ class Pairs(NamedTuple):
     @classmethod
     def of(cls, each: Sequence[Sequence[StateCounts]]) -> Pairs:
         """Read histograms, each of which is one for each group; of as many groups."""
-        every = list(chain.from_iterable(each))
-        lengths = np.array([len(part) for part in every], np.int64)
-        filled = [every[place] for place in np.flatnonzero(lengths).tolist()]
-        if not filled:
-            return cls(np.zeros((0, 0), np.uint8), NONE, NONE, NONE)
-        numbers = np.repeat(np.arange(len(every)), lengths)
+        every = [StatesByGroup.of(parts) for parts in each]
+        lengths = np.diff([one.edges for one in every]).ravel()
+        numbers = np.repeat(np.arange(len(lengths)), lengths)
         histograms, groups = np.divmod(numbers, len(each[0]))
-        packed = np.concatenate([part.packed for part in filled])
-        return cls(packed, np.concatenate([part.counts for part in filled]), histograms, groups)
+        packed = np.concatenate([one.packed for one in every])
+        return cls(packed, np.concatenate([one.counts for one in every]), histograms, groups)
 
     def numbered(self) -> tuple[Ints, Ints]:
         """Return the number of each pair of histogram and state, and of each number, the first."""
@@ -71,9 +68,30 @@ class Pairs(NamedTuple):
         return sums.reshape(len(chosen), groups, neurons + 1, neurons + 1)
 
 
+def merged_groups(each: Sequence[Sequence[StateCounts]], neurons: int) -> Sequence[StateCounts]:
+    """Merge histograms of as many groups: many small ones at once, others group by group.
+
+    Raises ValueError if their numbers of neurons differ.
+    """
+    groups = len(each[0])
+    if len(each) > MANY and set(map(neurons_of, each)) == {neurons}:
+        states = sum(int(sizes_of(parts).sum()) for parts in each)
+        if 0 < states < MANY * len(each) * groups:
+            return _merged_at_once(Pairs.of(each), groups, neurons)
+    return [merge_all([*parts], neurons) for parts in zip(*each, strict=True)]
+
+
+def _merged_at_once(pairs: Pairs, groups: int, neurons: int) -> StatesByGroup:
+    keys = pairs.groups.astype("<u4").view(np.uint8).reshape(-1, 4)
+    rows, counts = merged_at_once([(np.hstack([pairs.packed, keys]), pairs.counts)])
+    numbers = np.ascontiguousarray(rows[:, -4:]).view("<u4")[:, 0]
+    edges = np.searchsorted(numbers, np.arange(groups + 1))
+    return StatesByGroup(np.ascontiguousarray(rows[:, :-4]), counts, edges, neurons)
+
+
 def few_code_lengths(parts: Sequence[StateCounts], neurons: int) -> NDArray[np.float64] | None:
     """Return the bits of each group's rows by a dependence tree; None of a histogram with many."""
-    if max(len(parts), sum(map(len, parts))) * (neurons + 1) ** 2 > MOST_CELLS:
+    if max(len(parts), int(sizes_of(parts).sum())) * (neurons + 1) ** 2 > MOST_CELLS:
         return None
     both = Pairs.of([parts]).cofiring(np.zeros(1, np.int64), len(parts), neurons)
     lengths: NDArray[np.float64] = code_lengths_together(both)[0]

@@ -5,7 +5,7 @@ RankCounts is that of all ranks of a job.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._arrays.ranks_protocol import Ranks
 from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu._states.backends import cpu
-from tensorstate_gpu._states.count_checks import check_counts
+from tensorstate_gpu._states.count_checks import check_counts, where_counts_are
 from tensorstate_gpu._states.measured_counts import MeasuredCounts
 from tensorstate_gpu._states.packed_arguments import check_unused_bits
 from tensorstate_gpu._states.rank_exchange import (
@@ -31,7 +31,7 @@ from tensorstate_gpu._states.rank_exchange import (
 )
 from tensorstate_gpu._states.sums_over_states import TOO_MANY, merged_at_once
 
-_MANY = 32  # histograms, of fewer states on average, which are sorted rather than merged in pairs
+MANY = 32  # histograms, of fewer states on average, which are sorted rather than merged in pairs
 
 
 class StateCounts(MeasuredCounts):
@@ -91,26 +91,13 @@ class StateCounts(MeasuredCounts):
         return self
 
     @classmethod
-    def cut(
-        cls,
-        packed: NDArray[np.uint8],
-        counts: NDArray[np.int64],
-        neurons: int,
-        at: Iterable[slice],
-    ) -> Iterator[StateCounts]:
-        """Yield slices of a backend's result, in each of which states are in order.
-
-        Like trusted(), but what is checked is checked once: 100,000 labels have millions of them.
-        """
-        check_unused_bits(np.bitwise_or.reduce(packed, axis=0, keepdims=True), neurons)
-        if float(counts.sum(dtype=np.float64)) >= 2**62:
-            yield from (cls.trusted(packed[own], counts[own], neurons) for own in at)
-            return
-        packed.flags.writeable = counts.flags.writeable = False  # of slices, too
-        for own in at:
-            self = cls.__new__(cls)
-            self._packed, self._counts, self._neurons = packed[own], counts[own], neurons
-            yield self
+    def unchecked(
+        cls, packed: NDArray[np.uint8], counts: NDArray[np.int64], neurons: int
+    ) -> StateCounts:
+        """Use a part of read-only arrays that were checked: labels have millions of them."""
+        self = cls.__new__(cls)
+        self._packed, self._counts, self._neurons = packed, counts, neurons
+        return self
 
     @classmethod
     def empty(cls, neurons: int) -> StateCounts:
@@ -274,7 +261,8 @@ def merge(parts: Iterable[StateCounts]) -> StateCounts:
     every = listed(parts, "parts", "StateCounts")
     for part in every:
         if not isinstance(part, StateCounts):
-            raise TypeError(f"parts must be StateCounts, got {type(part).__name__}")
+            kind = type(part).__name__
+            raise TypeError(f"parts must be StateCounts, got {kind}{where_counts_are(part)}")
     if not every:
         raise ValueError("parts is empty: nothing tells the number of neurons")
     return merge_all(every, every[0].neurons)
@@ -288,7 +276,7 @@ def merge_all(parts: list[StateCounts], neurons: int) -> StateCounts:
     if len(filled) == 1:
         return filled[0]
     histograms = [(part._packed, part._counts) for part in filled]
-    if len(filled) > _MANY and sum(map(len, filled)) < _MANY * len(filled):
+    if len(filled) > MANY and sum(map(len, filled)) < MANY * len(filled):
         return StateCounts.trusted(*merged_at_once(histograms), neurons)
     if sum(part.total for part in filled) >= 2**63:
         raise OverflowError(TOO_MANY)

@@ -43,7 +43,7 @@ class StoredGroups(CountsByGroup[StoredCounts]):
     __slots__ = ("_tree",)
 
     def __init__(self, parts: Sequence[StoredCounts], sample: SampledInstances) -> None:
-        super().__init__(parts, sample)
+        super().__init__(tuple(parts), sample)
         self._tree: NDArray[np.float64] | None = None
 
     def together(self) -> StoredCounts:

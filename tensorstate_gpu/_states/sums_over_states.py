@@ -28,11 +28,16 @@ def sum_over_states(
     return total
 
 
+def check_total(counts: NDArray[np.int64]) -> None:
+    """Raise OverflowError for counts that add up to more than int64 holds."""
+    if counts.sum(dtype=np.float64) >= 2**62 and sum(counts.tolist()) >= 2**63:
+        raise OverflowError(TOO_MANY)
+
+
 def merged_at_once(histograms: Sequence[Histogram]) -> Histogram:
     """Merge many small histograms, as of labels: in pairs, each takes several calls."""
     rows, counts = (np.concatenate(each) for each in zip(*histograms, strict=True))
-    if counts.sum(dtype=np.float64) >= 2**62 and sum(counts.tolist()) >= 2**63:
-        raise OverflowError(TOO_MANY)
+    check_total(counts)
     packed, _, places = cpu().unique(rows)
     sums = np.zeros(len(packed), np.int64)
     np.add.at(sums, places, counts)

@@ -186,4 +186,4 @@ def _entropies(firing: Ints, rows: Numbers) -> Floats:
     """Return the entropies in bits of neurons that fire in some of the rows, with Miller's term."""
     p = np.stack([firing, rows - firing]) / rows
     bits: Floats = (p * np.log2(np.where(p > 0, p, 1.0))).sum(axis=0)
-    return (p > 0).all(axis=0) / (2 * rows * math.log(2)) - bits
+    return (p > 0).all(axis=0) / (2.0 * rows * math.log(2)) - bits

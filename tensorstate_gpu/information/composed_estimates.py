@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from tensorstate_gpu._arguments import flag, listed, share
 from tensorstate_gpu.information.efficiencies import (
@@ -196,13 +196,20 @@ def _known_estimates(given: Iterable[Estimate], argument: str) -> list[Estimate]
     parts = listed(given, argument, "Estimates")
     for part in parts:
         if not isinstance(part, Estimate):
-            advice = (
-                ": its estimate() makes one" if callable(getattr(part, "estimate", None)) else ""
-            )
-            raise TypeError(f"{argument} must be Estimates, got {type(part).__name__}{advice}")
+            kind = type(part).__name__
+            raise TypeError(f"{argument} must be Estimates, got {kind}{_makes_one(part)}")
     if not parts:
         raise ValueError(f"{argument} is empty; at least one Estimate is needed")
     return parts
+
+
+def _makes_one(given: object) -> str:
+    """Return what makes an Estimate of something else, if anything does."""
+    if isinstance(given, Mapping):
+        return ": choose a layer, whose estimate() makes one"
+    if callable(getattr(given, "to_html", None)):
+        return ": a layer of its run has estimate()"
+    return ": its estimate() makes one" if callable(getattr(given, "estimate", None)) else ""
 
 
 def _check_independent(one: Estimate, other: Estimate) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._arguments import positive_integer, unmasked
+from tensorstate_gpu._arguments import positive_integer, real, unmasked
 from tensorstate_gpu._arrays.array_types import Weights
 from tensorstate_gpu._arrays.host_arrays import host_array, native_array
 
@@ -37,10 +37,11 @@ def weights(counts: Weights, argument: str) -> NDArray[Any]:
     values = native_array(
         counts if attribute is None or callable(attribute) else attribute, argument
     )
+    advice = ": count_states() counts packed states" if values.ndim == 2 else ""
     if values.dtype.kind not in "iuf":
-        raise TypeError(f"{argument} must hold real numbers, got {values.dtype}")
+        raise TypeError(f"{argument} must hold real numbers, got {values.dtype}{advice}")
     if values.ndim != 1:
-        raise ValueError(f"{argument} must have one dimension (states,), got {values.ndim}")
+        raise ValueError(f"{argument} must have one dimension (states,), got {values.ndim}{advice}")
     if values.size == 0:
         raise ValueError(f"{argument} is empty; at least one positive weight is needed")
     low, high = float(values.min()), float(values.max())  # NaN makes both NaN
@@ -61,6 +62,7 @@ def agreed_neurons(counts: object, neurons: int | None) -> int | None:
     if neurons is None:
         return known
     given = positive_integer(neurons, "neurons")
+    real(given, "neurons")  # the efficiency is divided by it
     if known not in (None, given):
         raise ValueError(f"counts has {known} neurons, got neurons={given}")
     return given

@@ -99,9 +99,8 @@ def ceiling(rows: int, neurons: int) -> float:
     >>> ceiling(rows=1024, neurons=8)
     1.0
     """
-    return min(
-        1.0, math.log2(positive_integer(rows, "rows")) / positive_integer(neurons, "neurons")
-    )
+    number, size = positive_integer(rows, "rows", None), positive_integer(neurons, "neurons")
+    return min(1.0, math.log2(number) / size)
 
 
 def network_efficiency(efficiencies: Any) -> float:

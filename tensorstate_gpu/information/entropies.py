@@ -55,7 +55,8 @@ def entropy(
         "nsb" grows with how many different counts there are: with ten thousands of them it takes
         seconds, with a million minutes.
     neurons : int, optional
-        For "nsb": 2**neurons states are possible. By default the neurons of a StateCounts.
+        For "nsb": 2**neurons states are possible. At most 2**24; by default the neurons of a
+        StateCounts.
 
     Returns
     -------

@@ -143,7 +143,9 @@ def _checked_instances(groups: object, instances: ArrayLike, sums: GroupSums) ->
         )
     if found.min() < 0 or (sums.rows_by_group[found == 0] > 0).any():
         raise ValueError("instances must not be negative, nor 0 for a group with rows")
-    return SampledInstances(tuple(found.tolist()))
+    if sum(by_group := found.tolist()) >= 2**63:
+        raise ValueError(f"instances must be fewer than 2**63, got {sum(by_group)}")
+    return SampledInstances(tuple(by_group))
 
 
 def _checked_neurons(sums: GroupSums, neurons: int | None) -> int | None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._arguments import choice, positive_integer
 from tensorstate_gpu.information.counts_of_counts import CountsOfCounts
-from tensorstate_gpu.information.nsb import nemenman_shafee_bialek
+from tensorstate_gpu.information.nsb import MOST_NEURONS, nemenman_shafee_bialek
 from tensorstate_gpu.information.special_functions import digamma_over_log
 
 Estimator = Literal[
@@ -66,7 +66,7 @@ def estimate(
 def _enough_neurons(sample: CountsOfCounts, neurons: int | None) -> int:
     if neurons is None:
         raise ValueError("the estimator 'nsb' needs neurons=, which a StateCounts knows")
-    size = positive_integer(neurons, "neurons")
+    size = positive_integer(neurons, "neurons", MOST_NEURONS)
     if size < (sample.distinct - 1).bit_length():
         raise ValueError(f"{sample.distinct} states are more than {size} neurons can have")
     return size

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
@@ -120,8 +120,9 @@ def _hidden(pairs: GroupSums, of_labels: GroupSums) -> float:
 
     By Fano's inequality: if a state does not tell the label of a share of the rows, labels keep at
     most log2(labels - 1) bits of these. So it may be wherever the pair of state and label was not
-    seen in two groups, and for the share that the coverage conceals. Without that, intervals of 50
-    labels, of which states confused one in ten, held in none of 13 samples of 400 instances.
+    seen in two groups, and for the share that the coverage conceals. Without that, intervals of
+    many labels that states confuse seldom end above the truth: where each pair of state and wrong
+    label is rare, the sample has few of them, and the states of these seem to tell their label.
     """
     share = 1 - pairs.least_coverage
     most = min(math.log2(max(1, of_labels.whole.distinct - 1)), _bits(of_labels))
@@ -131,8 +132,8 @@ def _hidden(pairs: GroupSums, of_labels: GroupSums) -> float:
 def _most_information(of_labels: GroupSums, states: GroupSums, unseen: float) -> float:
     """Return the upper end of the labels' entropy, of which states cannot tell more.
 
-    That of the sample is less than that of the source: intervals that ended there held in none of
-    60 samples whose states told ten labels exactly.
+    That of the sample is less than that of the source: where states tell their labels exactly,
+    intervals that ended there would end below the truth.
     """
     value = chao_wang_jost(of_labels.whole)
     replicates = Replicates.of(
@@ -160,7 +161,7 @@ def _batches(each: Sequence[object]) -> Iterator[list[object]]:
     is_pairable = _by_kind(each, Pairable)
     for groups in each:
         pairable = cast(Pairable, groups)
-        size = sum(map(len, pairable.parts)) if is_pairable[type(groups)] else _BATCH
+        size = int(pairable.sizes.sum()) if is_pairable[type(groups)] else _BATCH
         if batch and (size > free or len(groups) != len(batch[0])):  # type: ignore[arg-type]
             yield batch
             batch = []
@@ -237,7 +238,7 @@ class Pairable(Protocol):
     """Histograms by group in memory, such as GroupedCounts."""
 
     @property
-    def parts(self) -> Sequence[Sized]: ...
+    def sizes(self) -> Ints: ...
 
     def pairs_with(self, others: Sequence[object]) -> tuple[Ints, GroupTable]: ...
 

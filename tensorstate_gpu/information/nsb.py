@@ -24,6 +24,8 @@ from tensorstate_gpu.information.special_functions import (
 Floats = NDArray[np.float64]
 _NEGLIGIBLE = 45.0  # nats below the maximum of the posterior
 _LARGEST = 700.0  # exp() of more overflows
+MOST_NEURONS = 2**24  # beyond, logarithms of numbers of states lose what tells pseudo-counts apart
+_COUNTED = 1024  # neurons whose states are counted exactly
 _ROUNDING = 1e-5  # peaks are not narrower; beyond 1e13 rows, rounding looks like narrow peaks
 _MOST_PLACES = 4096  # for the trapezoidal rule; a peak with its tails needs about 100 to 1000
 _BLOCK = 1 << 18  # counts times places that are computed together
@@ -46,8 +48,11 @@ class _Posterior:
         self._counts, self._states = sample.floats()
         self._rows, self._log_rows = float(sample.rows), math.log(sample.rows)
         self._log_size = neurons * math.log(2)
-        unseen = 2**neurons - sample.distinct
-        self._log_unseen = math.log(unseen) if unseen else -math.inf
+        # Of more neurons, 2**neurons has as many digits, and what was seen is nothing beside it.
+        unseen = 2**neurons - sample.distinct if neurons <= _COUNTED else 0
+        self._log_unseen = self._log_size if neurons > _COUNTED else -math.inf
+        if unseen:
+            self._log_unseen = math.log(unseen)
         # From less than one pseudo-count for all states to more than N for each.
         self.lowest, self.highest = -6.0, self._log_size + self._log_rows + 6.0
 

@@ -57,7 +57,7 @@ def rarefaction(counts: Weights, rows: int) -> float:
     0.555556
     """
     sample = CountsOfCounts.of(counts, "counts", needed_by="rarefaction")
-    drawn, total = positive_integer(rows, "rows"), sample.rows
+    drawn, total = positive_integer(rows, "rows", None), sample.rows
     if drawn > total:
         raise ValueError(f"rows must be at most the {total} rows of the sample, got {drawn}")
     return rarefied(sample, drawn)

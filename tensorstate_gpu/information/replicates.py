@@ -141,7 +141,7 @@ def second_order_error(rows: Numbers, squares: Floats, distinct: Ints) -> Floats
     freedom = ((rows > 0).sum(axis=-1) - 1) * degrees
     pearson = (squares / np.maximum(rows, 1)).sum(axis=-1)
     effect = np.maximum(0.0, whole * (pearson - 1) / np.maximum(freedom, 1))
-    error = effect * np.sqrt(2.0 * degrees) / (2 * whole * math.log(2))
+    error = effect * np.sqrt(2.0 * degrees) / (2.0 * whole * math.log(2))
     return np.where(freedom > 0, error, 0.0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -113,8 +114,12 @@ def correlation_columns(states: States | NDArray[np.float64], neurons: int | Non
 def position_columns(layer: Positions, input_number: int, neuron: int | None) -> Columns:
     """Return the table of firing_map_to_pandas(), by its columns."""
     if not hasattr(layer, "spatial_shape"):
-        kind = type(layer).__name__
-        raise TypeError(f"layer must be a capture point or a layer of a Store, got {kind}")
+        kind, advice = type(layer).__name__, ""
+        if isinstance(layer, Mapping):
+            advice = ": choose one by its name"
+        elif callable(getattr(layer, "to_html", None)):
+            advice = ": choose one of its run"
+        raise TypeError(f"layer must be a capture point or a layer of a Store, got {kind}{advice}")
     states = states_at_positions(layer, input_number)
     ys, xs = np.indices(states.shape[:2]).reshape(2, -1)
     if neuron is None:

@@ -56,10 +56,7 @@ def reports_of(
 
 def are_trees_quick(labels: Iterable[CountsByGroup[MeasuredCounts]]) -> bool:
     """Return whether the trees of labels take no long time together."""
-    pairs = (
-        pairs_of_words(np.array([len(part) for part in label.parts]), label.neurons)
-        for label in labels
-    )
+    pairs = (pairs_of_words(label.sizes, label.neurons) for label in labels)
     return sum(pairs) < MOST_PAIRS_OF_WORDS
 
 
@@ -77,7 +74,7 @@ def _batches(labels: Sequence[GroupedCounts]) -> Iterator[list[GroupedCounts]]:
 
 
 def _cells(label: GroupedCounts) -> int:
-    return label.neurons * max(len(label), sum(map(len, label.parts)))
+    return label.neurons * max(len(label), int(label.sizes.sum()))
 
 
 def _reports(many: ManySamples, found: ManyEstimates) -> list[LayerReport]:

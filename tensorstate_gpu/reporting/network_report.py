@@ -113,12 +113,9 @@ def _origin_of(model: Any, points: Sequence[Any]) -> Mapping[str, str]:
 def checked_accuracy(accuracy: float | None, beta: float) -> tuple[float | None, float]:
     """Return an accuracy and its weight as floats, or raise TypeError or ValueError."""
     beta = real(beta, "beta")
-    if accuracy is None:
-        return None, beta
-    accuracy = share(accuracy, "accuracy")
     if not 0 < beta < math.inf:
         raise ValueError(f"beta must be finite and greater than 0, got {beta}")
-    return accuracy, beta
+    return None if accuracy is None else share(accuracy, "accuracy"), beta
 
 
 def summarise(

@@ -88,7 +88,8 @@ def place_of(value: int, count: int, argument: str, layer: str) -> int:
     """Return an index from 0. Raises IndexError if there is none."""
     number = arguments.integer(value, argument)
     if not -count <= number < count:
-        raise IndexError(f"{argument} is {number}, but {layer} has {count:,}")
+        which = f": from 0 to {count - 1:,}" if count else ""
+        raise IndexError(f"{argument} is {number}, but {layer} has {count:,}{which}")
     return number % count
 
 

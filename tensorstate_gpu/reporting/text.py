@@ -89,8 +89,8 @@ def format_bytes(count: int | None) -> str:
 def format_percent(share: float) -> str:
     """Return a fraction as a percentage. Only 0 is shown as 0: a constant layer has it.
 
-    >>> format_percent(0.1234), format_percent(0.0000234), format_percent(0)
-    ('12.3 %', '0.002 %', '0.0 %')
+    >>> format_percent(0.1234), format_percent(0.0000234), format_percent(2e-20), format_percent(0)
+    ('12.3 %', '0.002 %', '2e-18 %', '0.0 %')
     """
     return f"{_percent(share)} %"
 
@@ -106,7 +106,8 @@ def format_range(low: float, high: float) -> str:
 
 def _percent(share: float) -> str:
     percent = 100 * share
-    return f"{percent:.{decimals_of(percent, 1)}f}"
+    decimals = decimals_of(percent, 1)
+    return f"{percent:.{decimals}f}" if decimals <= _MOST_DECIMALS else f"{percent:.0e}"
 
 
 def rounded_percent(share: float) -> float:
@@ -119,6 +120,9 @@ def decimals_of(percent: float, least: int) -> int:
     """Return with how many decimals, at least so many, a percentage above 0 is not shown as 0."""
     is_small = 0 < percent < 0.5 / 10**least
     return math.ceil(-math.log10(percent)) if is_small else least
+
+
+_MOST_DECIMALS = 6  # of a percentage, before it is written as a power of ten
 
 
 def format_number(value: int | None) -> str:

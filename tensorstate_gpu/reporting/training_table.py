@@ -77,6 +77,6 @@ def _checked(log: Log) -> Log:
     if not (isinstance(log, Mapping) and all(isinstance(each, Mapping) for each in log.values())):
         raise TypeError(
             "the log of a training must be a mapping of step to scalars, as {monitor.global_step: "
-            f"monitor.scalars()}}, got a {type(log).__name__}"
+            f"monitor.scalars()}}, got {type(log).__name__}"
         )
     return {integer(step, "step"): scalars for step, scalars in log.items()}

@@ -40,6 +40,7 @@ from tensorstate_gpu.store.stored_rows import StoredRows
 
 Rows = NDArray[np.uint8]
 
+_MOST_RANGES = 1 << 20  # each of which is a store
 _BATCH_BYTES = 1 << 26  # of an array that are counted at a time
 
 
@@ -134,7 +135,7 @@ def merge_range(
         If a part is missing or given twice, for different numbers of neurons, a range that does not
         exist, or other counts at ``to``.
     """
-    number, of = _checked(number, of)
+    number, of = _checked(number, positive_integer(of, "of", _MOST_RANGES))
     kept = _opened(paths)
     if find_counts(to) is not None:
         raise ValueError(f"{to} exists; it is not overwritten")

@@ -298,3 +298,20 @@ def test_the_page_says_of_each_number_what_error_it_has():
     of_classes |= {"TopStates", "EquivalentNeurons"}
     names = {*ts.information.__all__, *ts.neurons.__all__} - of_classes
     assert sorted(name for name in names if f"`{name}`" not in table) == []
+
+
+@pytest.mark.parametrize("most", [2**62, 2**63 - 1])
+def test_counts_up_to_what_int64_holds(most):
+    """As of a millionth of the rows: twice the number of rows is more than int64 holds."""
+    few = np.random.default_rng(0).multinomial(10**6, [0.5, 0.3, 0.2], size=32)
+    many = few * (most // int(few.sum()))
+    million = few * 10**6
+    for made in (lambda counts: counts, grouped_counts):
+        found, expected = estimate(made(many)), estimate(made(million))
+        for name in ("value", "lower", "upper", "standard_error"):
+            assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=1e-6)
+
+
+def grouped_counts(table):
+    states = np.arange(table.shape[1], dtype=np.uint8)[:, None]
+    return ts.GroupedCounts([ts.StateCounts(states, row, 4) for row in table], [10] * len(table))

@@ -230,3 +230,12 @@ def test_nsb_needs_enough_neurons():
 def test_the_ratio_of_two_infinite_entropies_is_not_a_number():
     with pytest.raises(ValueError, match="both entropies are infinite"):
         efficiency([1, 1], 3, 2, 3, estimator="unbiased")
+
+
+@pytest.mark.parametrize("neurons", [1023, 1024, 1025, 2000, 10**6, 2**24])
+def test_many_neurons_take_nsb_no_longer(neurons):
+    """All numbers of states were computed exactly: of 10**9 neurons, for minutes."""
+    expected = entropy([3, 2, 1], estimator="nsb", neurons=1000)
+    assert entropy([3, 2, 1], estimator="nsb", neurons=neurons) == pytest.approx(expected, rel=1e-8)
+    with pytest.raises(ValueError, match="neurons must be at most 16,777,216, got 16777217"):
+        entropy([3, 2, 1], estimator="nsb", neurons=2**24 + 1)

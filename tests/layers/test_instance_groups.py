@@ -39,6 +39,20 @@ def test_each_label_has_its_own_instances(labels):
         assert sample.fingerprint == int(own.sum())
 
 
+@pytest.mark.parametrize("has_units", [False, True])
+def test_pieces_are_one_sample(has_units):
+    labels = np.random.default_rng(0).integers(0, 9, 100)
+    hashes = hashes_of(np.arange(100))
+    pieces = [(hashes[part], labels[part]) for part in (slice(0, 1), slice(1, 1), slice(1, 100))]
+    tallies = SampleTallies(GROUPS)
+    tallies.add_pieces(pieces, has_units=has_units)
+    whole = SampleTallies(GROUPS)
+    whole.add(hashes, labels, has_units=has_units)
+    assert [*tallies.by_label.items()] == [*whole.by_label.items()]
+    tallies.add_pieces([], has_units=True)
+    assert tallies.by_label == whole.by_label
+
+
 def test_many_labels_take_time_for_each_instance_only():
     texts = np.array([f"class {number}" for number in range(20_000)])
 

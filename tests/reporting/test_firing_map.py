@@ -73,9 +73,11 @@ def test_what_has_no_map(conv):
     model = nn.Sequential(conv, nn.Flatten(), nn.Linear(140, 3))
     with ts.capture(model, ["0", "2"]) as run, torch.no_grad():
         model(IMAGES)
-    with pytest.raises(IndexError, match=r"input_number is 5, but 0_post_states has 5"):
+    with pytest.raises(
+        IndexError, match=r"input_number is 5, but 0_post_states has 5: from 0 to 4$"
+    ):
         reporting.plot_firing_map(run["0"], 5)
-    with pytest.raises(IndexError, match=r"neuron is -6, but 0_post_states has 5"):
+    with pytest.raises(IndexError, match=r"neuron is -6, but 0_post_states has 5: from 0 to 4$"):
         reporting.plot_firing_map(run["0"], neuron=-6)
     with pytest.raises(ValueError, match=r"2_post_states has 0 axes of positions"):
         reporting.plot_firing_map(run["2"])

@@ -1,92 +1,16 @@
 """The page of a report in a real Chromium: what it draws, what it loads, how it is used."""
 
 import dataclasses
-import io
-import itertools
 import re
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import tensorstate_gpu as ts
 from tensorstate_gpu.neurons.synchrony import correlations_of
 from tensorstate_gpu.reporting.page import chart_data
-from tests.support.browser import browser
-from tests.support.points import new_point, point_of_bits
-
-HOSTILE = "<script>alert(1)</script>"
-SLOW = 3_600_000  # ms: a machine may be busy with other programs
-LOG = {
-    step: {
-        f"train/efficiency/{name}": share * step for name, share in (("a", 0.01), (HOSTILE, 0.02))
-    }
-    for step in (10, 20)
-}
-LONG = "encoder.layers.0.attention.output.dense_post_states"
-PHONE = {"width": 390, "height": 844}
-
-
-def captured(name, bits):
-    return point_of_bits(name, bits, [f"{HOSTILE} {index % 3}" for index in range(len(bits))])
-
-
-@pytest.fixture(scope="module")
-def report():
-    rng = np.random.default_rng(0)
-    return ts.Run(
-        [
-            captured("narrow", rng.random((640, 6)) < 0.3),
-            captured(HOSTILE, rng.random((640, 40)) < 0.5),
-            captured(LONG, rng.random((640, 20)) < 0.5),
-        ]
-    ).report(0.9, by_label=True)
-
-
-@pytest.fixture(scope="module")
-def address(report, tmp_path_factory):
-    path = tmp_path_factory.mktemp("page") / "report.html"
-    report.to_html(path, title=HOSTILE, origin={"store": "/data/" + 100 * "x"}, training=LOG)
-    return path.as_uri()
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with browser() as running:
-        yield running
-
-
-@pytest.fixture
-def opened(chromium):
-    """Opens a page; at the end of the test, it has said and loaded nothing, and asked nobody."""
-    contexts, noticed = [], []
-
-    def opens(address, **options):
-        context = chromium.new_context(**options)
-        contexts.append(context)
-        context.set_default_timeout(SLOW)
-        page = context.new_page()
-        page.on("console", lambda message: noticed.append(message.text))
-        page.on("pageerror", lambda error: noticed.append(str(error)))
-        page.on("dialog", lambda dialog: (noticed.append(dialog.message), dialog.dismiss()))
-        page.on("request", lambda request: noticed.append(request.url))
-        page.goto(address)
-        page.wait_for_selector("html[data-ready=yes]")
-        assert noticed.pop(0) == address
-        return page
-
-    yield opens
-    for context in contexts:
-        context.close()
-    assert noticed == []
-
-
-def open_layer(page, number):
-    """Open the panel of a layer by the keyboard, and wait for its charts; the first is open."""
-    if number > 1:
-        page.locator(f"#layer-{number} summary").press("Enter")
-    page.locator(f"#layer-{number} summary").scroll_into_view_if_needed()
-    page.wait_for_selector(f"#layer-{number}[data-drawn=yes]")
+from tests.support.hostile_page import HOSTILE, LONG, PHONE, SLOW, captured, open_layer
+from tests.support.points import new_point
 
 
 def test_charts_and_names(opened, address):
@@ -280,105 +204,6 @@ def test_a_link_opens_the_panel(opened, address):
     page = opened(address)
     page.get_by_role("link", name=LONG.removesuffix("_post_states")).click()
     page.wait_for_selector("#layer-3[open][data-drawn=yes]")
-
-
-def test_a_phone_in_the_dark(opened, address):
-    page = opened(address, viewport=PHONE, color_scheme="dark")
-    open_layer(page, 3)
-    assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
-    assert 0 < widest_label(page) <= PHONE["width"] / 3  # names leave room for the bars
-    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(22, 22, 22)"
-    assert colour_of_labels(page) == "rgb(236, 236, 236)"
-    page.emulate_media(color_scheme="light")
-    assert colour_of_labels(page) == "rgb(28, 28, 28)"
-
-
-def test_legends_of_a_small_phone_are_not_cut(opened, address):
-    page = opened(address, viewport={"width": 320, "height": 700})
-    open_layer(page, 1)
-    chart = page.locator("#layer-1 .charts figure").first
-    drawing = chart.locator("svg").bounding_box()
-    texts = chart.locator(".role-legend-label text").all()
-    assert [text.text_content() for text in texts] == ["changes", "never fires", "always fires"]
-    for box in (text.bounding_box() for text in texts):
-        assert box["x"] + box["width"] <= drawing["x"] + drawing["width"]
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_shadow_shows_where_columns_are_hidden(opened, address, scheme):
-    """Else a table that ends between two columns looks whole."""
-    page = opened(address, viewport=PHONE, color_scheme=scheme)
-    table = page.locator(".scrolled").first
-
-    def sides():  # in the padding above the headings
-        picture = Image.open(io.BytesIO(table.screenshot())).convert("L")
-        return picture.getpixel((0, 2)), picture.getpixel((picture.width - 1, 2))
-
-    def scroll_to(place):
-        table.evaluate(f"table => table.scrollTo({place}, 0)")
-        page.evaluate("new Promise(requestAnimationFrame)")
-
-    bare = 255 if scheme == "light" else 22
-    left, right = sides()
-    assert left == bare
-    assert abs(right - bare) > 30
-    scroll_to(100)
-    assert min(abs(side - bare) for side in sides()) > 30
-    scroll_to(10_000)
-    left, right = sides()
-    assert abs(left - bare) > 30
-    assert right == bare
-
-
-def test_names_of_labels_do_not_overlap_on_a_phone(opened, tmp_path):
-    rng = np.random.default_rng(0)
-    labels = ["a label as long as a sentence", *(f"class {number}" for number in range(19))]
-    point = point_of_bits("hidden", rng.random((400, 6)) < 0.3, labels * 20)
-    ts.Run([point]).report(by_label=True).to_html(tmp_path / "labels.html")
-    page = opened((tmp_path / "labels.html").as_uri(), viewport=PHONE)
-    chart = page.locator('[data-chart="divergences"]')
-    chart.scroll_into_view_if_needed()
-    page.wait_for_selector('[data-chart="divergences"] svg')
-    for number, (place, size) in enumerate((("x", "width"), ("y", "height"))):
-        names = chart.locator(".role-axis").nth(number).locator("text:not([opacity='0'])").all()
-        assert len(names) > 3
-        for one, other in itertools.pairwise(name.bounding_box() for name in names):
-            assert one[place] + one[size] <= other[place] + 3  # of boxes, which letters do not fill
-
-
-def test_a_long_name_leaves_room_for_what_is_said_of_it(opened, tmp_path):
-    bits = np.zeros((10, 3), bool)
-    ts.Run([captured("a" * 300, bits)]).report().to_html(tmp_path / "long.html")
-    page = opened((tmp_path / "long.html").as_uri())
-    told = page.locator("dl.summary dd").first
-    assert told.inner_text() == "never fires"
-    assert told.bounding_box()["width"] > 600
-
-
-def widest_label(page):
-    labels = page.locator('[data-chart="efficiency"] .role-axis-label text')
-    return max(label.bounding_box()["width"] for label in labels.all())
-
-
-def colour_of_labels(page):
-    labels = page.locator('[data-chart="efficiency"] .role-axis-label text')
-    return labels.first.evaluate("label => getComputedStyle(label).fill")
-
-
-def test_paper_has_all_panels_with_their_charts(opened, address):
-    """What the browser prints is what a listener sees that runs after the page's own."""
-    page = opened(address, color_scheme="dark")
-    for number in (1, 2):
-        open_layer(page, number)
-    panels = "[...document.querySelectorAll('details.layer')]"
-    charts = f"{panels}.map(panel => panel.open ? panel.querySelectorAll('svg').length : 0)"
-    assert page.evaluate(charts) == [4, 4, 0]
-    page.evaluate(f"addEventListener('beforeprint', () => {{ window.printed = {charts} }})")
-    page.pdf()
-    assert page.evaluate("printed") == [4, 4, 4]
-    assert page.evaluate(charts) == [4, 4, 0]  # as it was
-    page.emulate_media(media="print")
-    assert colour_of_labels(page) == "rgb(28, 28, 28)"
 
 
 @pytest.mark.long

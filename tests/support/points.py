@@ -29,3 +29,7 @@ def point_of_numbers(name, numbers, neurons, labels=None, **options):
 def rows_of(count, neurons=16, seed=0):
     bits = np.random.default_rng(seed).integers(0, 2, (count, neurons), np.uint8)
     return np.packbits(bits, axis=1, bitorder="little")
+
+
+def labels_of(point):
+    return {label: counts.total for label, counts in point.counts_by().items()}

@@ -60,3 +60,13 @@ class Checkpointed(nn.Module):
 
     def forward(self, x: torch.Tensor) -> Any:
         return checkpoint(self.inner, x, use_reentrant=self.reentrant)
+
+
+class Autoencoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(4, 5), nn.ReLU())
+        self.decoder = nn.Linear(5, 4)
+
+    def forward(self, x):
+        return self.decoder(self.encoder(x))

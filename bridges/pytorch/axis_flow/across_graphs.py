@@ -40,11 +40,20 @@ UNKNOWN = TracedAxes(
 )
 
 
+# Of what a graph within another one is given, such as that of what is checkpointed.
+WITHIN = TracedAxes(
+    None, "it is in a graph within the compiled one", "inputs lost at a graph within another one"
+)
+
+
 class Counter(Protocol):
     """Counts the passes of a model."""
 
     def is_in_pass(self) -> bool:
         """Return whether this thread makes one."""
+
+    def is_in_graphs(self) -> bool:
+        """Return whether this thread makes one that has begun in a compiled graph."""
 
 
 class _Here(threading.local):
@@ -67,6 +76,11 @@ def is_in_pass() -> bool:
     return any(counter.is_in_pass() for counter in [*PASSES])
 
 
+def is_in_graphs() -> bool:
+    """Return whether this thread makes a pass of some model that has begun in a compiled graph."""
+    return any(counter.is_in_pass() and counter.is_in_graphs() for counter in [*PASSES])
+
+
 def is_in_module() -> bool:
     """Return whether a module is called by another one now, not by the user."""
     called = set[int]()
@@ -87,6 +101,15 @@ def inputs_in(tensor: Tensor, known: TracedAxes) -> int | None:
     """Return how many inputs a tensor has now of which it was known that they have an axis."""
     places = [i for i, axis in enumerate(known.axes or ()) if has(axis, BATCH)]
     return tensor.shape[places[0]] if places else None
+
+
+def inputs_of_part(traced: str) -> int | None:
+    """Return how many inputs a part of a model has that was called by itself; None if unknown.
+
+    ``traced``: of a tensor that it captures. In a graph within another one, nothing has noted the
+    begin of that other one, unless it captures a tensor itself.
+    """
+    return None if traced_axes(traced).inputs_lost == WITHIN.inputs_lost else HERE.inputs
 
 
 def as_text(known: TracedAxes) -> str:
@@ -133,7 +156,7 @@ def note_left(tensor: Tensor, known: TracedAxes, inputs: int | None = None) -> N
     views = _left.setdefault(storage.data_ptr(), {})
     if any(each.memory() is not storage for each in [*views.values()]):
         views.clear()  # of memory that was here before
-    views[_view_of(tensor)] = _Left(weakref.ref(storage), _version_of(tensor), known, inputs)
+    views[_view_of(tensor)] = _Left(weakref.ref(storage), version_of(tensor), known, inputs)
 
 
 def known_of_left(tensor: Tensor) -> TracedAxes | None:
@@ -151,7 +174,7 @@ def inputs_of_left(tensors: Iterable[Tensor]) -> int | None:
 def _found_left(tensor: Tensor) -> _Left | None:
     storage = tensor.untyped_storage()
     found = _left.get(storage.data_ptr(), {}).get(_view_of(tensor))
-    if found is None or found.memory() is not storage or found.version != _version_of(tensor):
+    if found is None or found.memory() is not storage or found.version != version_of(tensor):
         return None
     return found
 
@@ -160,7 +183,7 @@ def _view_of(tensor: Tensor) -> object:
     return tensor.shape, tensor.stride(), tensor.storage_offset()
 
 
-def _version_of(tensor: Tensor) -> int | None:
+def version_of(tensor: Tensor) -> int | None:
     """Return how often a tensor was written to; None in inference mode, which does not count."""
     return None if tensor.is_inference() else tensor._version
 

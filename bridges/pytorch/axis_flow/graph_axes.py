@@ -6,6 +6,7 @@ with tensors without data that show its shapes.
 
 import operator
 import weakref
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -15,15 +16,17 @@ from torch.utils._pytree import tree_map
 
 from .across_graphs import (
     UNKNOWN,
+    WITHIN,
     TracedAxes,
     as_text,
     axes_at,
+    is_in_graphs,
     is_in_module,
     is_in_pass,
     known_of_left,
 )
 from .borders import add_begin, add_end, clock_in, is_plain, name_of_operator
-from .factors import BATCH, NEURON, POSITION, Axes, counts_inputs, has, only_whole
+from .factors import BATCH, NEURON, POSITION, Axes, counts_inputs, has, only_whole, without
 from .known_axes import KnownAxes
 
 
@@ -36,7 +39,8 @@ def axes_in_graph(batch_axis: str) -> str:
     """
     try:
         graph, axes = _axes_of_now(int(batch_axis))
-        return as_text(axes.describe(next(iter(reversed(graph.nodes)))))
+        known = axes.describe(next(iter(reversed(graph.nodes))))
+        return as_text(known if axes.batch_axis == int(batch_axis) else _without_inputs(known))
     except Exception:  # torch may represent graphs in other ways in later versions
         cause = "this compiled graph was not followed"
         return as_text(TracedAxes(None, cause, cause))
@@ -46,7 +50,8 @@ def mark_input_in_graph(batch_axis: str) -> None:
     """Note that the last node of the graph is a copy of a tensor that the model is given."""
     try:
         graph, axes = _axes_of_now(int(batch_axis))
-        axes.mark_input(next(iter(reversed(graph.nodes))).args[0])
+        if axes.batch_axis == int(batch_axis):
+            axes.mark_input(next(iter(reversed(graph.nodes))).args[0])
     except Exception:
         return
 
@@ -101,6 +106,25 @@ def _is_model(module: nn.Module) -> bool:
     return any(getattr(holder, "counts_passes", False) for holder in holders)
 
 
+def _is_in_pass(graph: Graph) -> bool:
+    """Return whether a pass of a captured model is running in a graph, which calls another."""
+    running = set[Node]()
+    for node in graph.nodes:
+        name = name_of_operator(node)
+        if name == "begin_pass":
+            running.add(node.args[0])
+        elif name == "end_pass":
+            running.discard(node.args[0])
+    return bool(running) or is_in_graphs()
+
+
+def _without_inputs(known: TracedAxes) -> TracedAxes:
+    """Return what is known of a tensor, for a capture that finds the inputs along another axis."""
+    axes = known.axes and without(without(known.axes, BATCH), POSITION)
+    cause = "a capture with another batch_axis has the same compiled graph"
+    return TracedAxes(axes, known.cause, cause)
+
+
 class _GraphAxes:
     """What is known of the nodes of a graph that grows. It keeps no nodes: these keep the graph.
 
@@ -110,7 +134,7 @@ class _GraphAxes:
 
     def __init__(self, batch_axis: int, *, has_begin: bool, is_alone: bool) -> None:
         self._begin()
-        self._batch_axis = batch_axis
+        self.batch_axis = batch_axis  # of the first model that is captured
         self._has_begin = has_begin
         self._is_alone = is_alone
         self._taken_over: dict[str, TracedAxes] = {}  # by the names of placeholders
@@ -137,6 +161,13 @@ class _GraphAxes:
 
     def mark_input(self, node: Node) -> None:
         """Mark the inputs, and positions, of a tensor that the model is given."""
+        is_within = _is_in_pass(node.graph)
+        if self._has_begin or is_within:
+            self._follow_new_nodes(node.graph)  # what an earlier pass has computed, too
+        if is_within:
+            for known in (self._known, self._with_positions):
+                known.mark_given_within(self._value_of(node), self.batch_axis)
+            return
         if not self._has_begin:  # then the inputs of the graph are those of another function
             self._begin()
             self._has_begin, self._is_alone = True, False
@@ -153,9 +184,9 @@ class _GraphAxes:
         if not isinstance(tensor, Tensor):
             return
         for known in (self._known, self._with_positions):
-            known.mark_inputs([tensor], self._batch_axis)
+            known.mark_inputs([tensor], self.batch_axis)
         if self._known.axes(tensor) is not None and tensor.ndim in (2, 3):
-            place = 1 if self._batch_axis % tensor.ndim == 0 else 0
+            place = 1 if self.batch_axis % tensor.ndim == 0 else 0
             self._with_positions.mark_positions(tensor, place)
 
     def _is_found(self, node: Node) -> bool:
@@ -171,7 +202,7 @@ class _GraphAxes:
         if not isinstance(tensor, Tensor):
             return
         if before is None:
-            before = UNKNOWN if "grapharg" in node.meta else _WITHIN
+            before = UNKNOWN if "grapharg" in node.meta else WITHIN
         elif before.axes is not None:
             self._taken_over[node.name] = before
             before = before._replace(axes=axes_at(before.axes, tensor.shape, None))
@@ -189,9 +220,16 @@ class _GraphAxes:
             taken = {node: self._taken_over[node.name] for node in nodes if self._is_taken(node)}
             add_begin(graph, clock, taken, self._is_alone)
         if "end_pass" not in calls:
-            left = (*filter(self._is_found, nodes), *end.all_input_nodes)
-            add_end(graph, clock, {node: self.describe(node) for node in left if is_plain(node)})
+            add_end(graph, clock, self._left_by(nodes, end))
         module.recompile()
+
+    def _left_by(self, nodes: Iterable[Node], end: Node) -> dict[Node, TracedAxes]:
+        """Return what is known of the tensors that leave a graph: of none, if that fails."""
+        try:
+            left = (*filter(self._is_found, nodes), *end.all_input_nodes)
+            return {node: self.describe(node) for node in left if is_plain(node)}
+        except Exception:  # as in axes_in_graph()
+            return {}
 
     def _is_taken(self, node: Node) -> bool:
         return node.op == "placeholder" and node.name in self._taken_over
@@ -240,6 +278,8 @@ class _GraphAxes:
             return value.node.hint
         if not isinstance(value, Tensor):
             return value
+        if value.is_nested:  # whose sizes are no numbers: nothing is known of it
+            return None
         if id(value) not in self._stand_ins:
             self._stand_ins[id(value)] = (value, _with_plain_shape(value, self._memory_for(value)))
         return self._stand_ins[id(value)][1]
@@ -253,10 +293,6 @@ class _GraphAxes:
         return self._memories.setdefault(key, torch.empty(0, device="meta").untyped_storage())
 
 
-# Of what a graph within another one is given, such as that of what is checkpointed.
-_WITHIN = TracedAxes(
-    None, "it is in a graph within the compiled one", "inputs lost at a graph within another one"
-)
 _axes: "weakref.WeakKeyDictionary[Graph, _GraphAxes]" = weakref.WeakKeyDictionary()
 
 

@@ -120,6 +120,18 @@ class KnownAxes:
                 axes[axis] = batch(size)
                 self._axes[tensor] = tuple(axes)
 
+    def mark_given_within(self, tensor: Tensor, axis: int) -> None:
+        """Note that a tensor is given to another captured model, in a pass of this one.
+
+        If its batch axis is not the one that counts the inputs here, the layers within cannot be
+        told those of both models.
+        """
+        if not isinstance(tensor, Tensor) or not -tensor.ndim <= axis < tensor.ndim:
+            return
+        axes, size = self.axes(tensor) or others(tensor.shape), tensor.shape[axis]
+        if axes[axis] != batch(size) and (self._comes_from_inputs(tensor) or size == self.inputs):
+            self.note_before(tensor, without(axes, BATCH), "another captured model")
+
     def note_before(self, tensor: Tensor, axes: Axes | None, inputs_lost: str) -> None:
         """Note what is known of a tensor from before. ``inputs_lost``: why its inputs are not."""
         if axes is not None:

@@ -6,10 +6,13 @@ from typing import Any
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from .across_graphs import version_of
 from .calls import Call, Result, rule
 from .factors import BATCH, SEQUENCES, SORTED, Axis, Factor, batch, other, reordered, resized
 
 _new_keys = itertools.count(1)
+# What is known of tensors, which models may keep between passes: with the version of each, since
+# a program may write to them where nothing is followed.
 _keys: Any = WeakTensorKeyDictionary()
 _inverses: Any = WeakTensorKeyDictionary()  # the key of the permutation that a tensor inverts
 _numbers: Any = WeakTensorKeyDictionary()  # tensors that are 0, 1, ...: the memory of each
@@ -23,8 +26,17 @@ def key_of(order: Tensor | None) -> int:
     """Return the number of a tensor that sorts inputs; 0 where they are not sorted."""
     if order is None:
         return 0
-    key: int = _keys.setdefault(order, next(_new_keys))
+    key: int | None = _noted(_keys, order)
+    if key is None:
+        key = next(_new_keys)
+        _keys[order] = key, version_of(order)
     return key
+
+
+def _noted(notes: Any, tensor: Tensor) -> Any:
+    """Return what is noted of a tensor, unless it has been written to; None if nothing."""
+    noted, version = notes.get(tensor, (None, None))
+    return noted if version == version_of(tensor) else None
 
 
 def note_inverse(call: Call) -> None:
@@ -33,7 +45,7 @@ def note_inverse(call: Call) -> None:
         return
     target, dim, order, numbers = call.args
     if dim == 0 and isinstance(numbers, Tensor) and numbers.tolist() == list(range(len(order))):
-        _inverses[target] = key_of(order)
+        _inverses[target] = key_of(order), version_of(target)
 
 
 def note_numbers(call: Call) -> None:
@@ -49,7 +61,7 @@ def note_numbers(call: Call) -> None:
         has_numbers = call.name in _KEEPING_NUMBERS and numbers_inputs(call.input)
         has_numbers = has_numbers and call.out.numel() == len(call.out)
     if has_numbers and (call.name != "__getitem__" or _has_all(call.args[1])):
-        _numbers[call.out] = _memory_of(call.out)
+        _numbers[call.out] = _memory_of(call.out), version_of(call.out)
     elif call.out is call.input or numbers_inputs(call.out):  # it was written to
         forget_numbers(call.out)
 
@@ -58,22 +70,22 @@ def forget_numbers(tensor: Tensor) -> None:
     """Forget such numbers in the memory of a tensor, which is written to."""
     if len(_numbers):
         written = _memory_of(tensor)
-        for numbers in [each for each, memory in _numbers.items() if memory == written]:
+        for numbers in [each for each, (memory, _) in _numbers.items() if memory == written]:
             _numbers.pop(numbers, None)
 
 
-def _memory_of(tensor: Tensor) -> int | None:
-    """Return what a tensor shares with its views; None if it has no memory of its own."""
+def _memory_of(tensor: Tensor) -> int:
+    """Return what a tensor shares with its views; 0 if it has no memory of its own."""
     try:
         memory: int = tensor.untyped_storage()._cdata
         return memory
     except (NotImplementedError, RuntimeError):
-        return None
+        return 0
 
 
 def numbers_inputs(tensor: Any) -> bool:
     """Return whether a tensor is known to be 0, 1, ... along axis 0, with one entry each."""
-    return isinstance(tensor, Tensor) and tensor in _numbers
+    return isinstance(tensor, Tensor) and _noted(_numbers, tensor) is not None
 
 
 def _has_all(index: Any) -> bool:
@@ -88,7 +100,7 @@ def selected(call: Call, axis: Axis, size: int) -> Axis:
     if call.name == "index_select" and len(axis) == 1 and axis[0].size == size:
         if axis[0].kind == BATCH and axis[0].stride == 1:
             return (Factor(SORTED, size, key_of(order)),)
-        if axis[0].kind == SORTED and _inverses.get(order) == axis[0].stride:
+        if axis[0].kind == SORTED and _noted(_inverses, order) == axis[0].stride:
             return batch(size)
     return reordered(resized(axis, size))
 

@@ -51,10 +51,10 @@ class Drawing:
         the file exists, without ``overwrite=True``, OSError if it cannot be written. Nothing new is
         left then.
         """
+        check_new(path, overwrite=overwrite)
         file_format = Path(fspath(path)).suffix[1:].lower()
         if file_format not in _FORMATS:
             raise ValueError(f"path must end in .svg, .png or .pdf, got {fspath(path)!r}")
-        check_new(path, overwrite=overwrite)
         dpi = positive_integer(dpi, "dpi")
         picture = drawn(self.source, file_format, dpi)
         with new_file(path, overwrite=overwrite) as file:

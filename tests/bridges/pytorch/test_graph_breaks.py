@@ -229,6 +229,26 @@ def test_inputs_of_a_part_are_not_those_of_another_that_ran_before():
             assert run["0"].instance_count == rows
 
 
+class Checkpointed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.utils.checkpoint.checkpoint(self.layer, x, use_reentrant=False)
+
+
+def test_inputs_of_a_checkpointed_part_are_not_those_of_another_that_ran_before():
+    model = nn.ModuleList([nn.Sequential(nn.Linear(4, 4)), Checkpointed()])
+    with ts.capture(model, "Linear") as run:
+        for part, rows in zip(model, (7, 5), strict=True):
+            torch.compile(part, backend="eager")(images(rows, 4))
+    assert run["0.0"].instance_count == 7
+    assert run["1.layer"].state_count == 5
+    with pytest.raises(ts.errors.InputsUnknown, match="lost at a graph within another one"):
+        _ = run["1.layer"].instance_count
+
+
 def test_what_is_known_of_a_tensor_ends_with_its_memory():
     known = TracedAxes((batch(2), neuron(2)), "", "")
     memory = np.zeros(4, np.float32)

@@ -119,3 +119,42 @@ def test_rows_that_are_taken_otherwise_have_no_labels(kind):
         model(x)
     with pytest.raises(ts.errors.InputsUnknown, match="inputs lost at __getitem__"):
         run["act"].counts_by()
+
+
+def test_numbers_that_a_program_writes_to_between_captures():
+    """Which the first pass has made, and the model keeps."""
+
+    def function(m, x):
+        m.order = getattr(m, "order", torch.arange(len(x)))
+        return m.fc(x)[m.order]
+
+    model, x = Calls(function, **FC), images(3, 7, 4)
+    with ts.capture(model, "act") as run, run.labels(range(3)):
+        model(x)
+    assert {*run["act"].counts_by()} == {0, 1, 2}
+    model.order.copy_(torch.tensor([2, 0, 1]))
+    with ts.capture(model, "act") as run, run.labels(range(3)):
+        model(x)
+    with pytest.raises(ts.errors.InputsUnknown, match="inputs lost at __getitem__"):
+        run["act"].counts_by()
+
+
+def test_an_order_that_a_program_writes_to_between_captures():
+    """The model has kept what was its inverse."""
+
+    def function(m, x):
+        if not hasattr(m, "order"):
+            m.order = torch.tensor([2, 0, 1])
+            m.inverse = torch.empty_like(m.order)
+            m.inverse.scatter_(0, m.order, torch.arange(3))
+        return m.fc(x).index_select(0, m.order).index_select(0, m.inverse)
+
+    model, x = Calls(function, **FC), images(3, 7, 4)
+    with ts.capture(model, "act") as run, run.labels(range(3)):
+        model(x)
+    assert {*run["act"].counts_by()} == {0, 1, 2}
+    model.order.copy_(torch.tensor([0, 1, 2]))
+    with ts.capture(model, "act") as run, run.labels(range(3)):
+        model(x)
+    with pytest.raises(ts.errors.InputsUnknown, match="inputs lost at index_select"):
+        run["act"].counts_by()

@@ -328,3 +328,46 @@ def test_an_output_that_holds_itself(kind):
     model.rest = [images(4, 2)]
     model(images(4, 2))
     assert hook.state_count == 4
+
+
+class Padding(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor, first: bool = True) -> torch.Tensor:
+        if first:
+            return self.layer(x.to_padded_tensor(0.0))
+        return nn.functional.relu(self.layer(x).to_padded_tensor(0.0))
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype stage")
+@pytest.mark.parametrize("layout", [torch.strided, torch.jagged])
+def test_a_model_that_is_given_a_nested_tensor(layout):
+    model = Padding()
+    x = torch.nested.nested_tensor([images(3, 4), images(1, 4)], layout=layout)
+    with torch.no_grad(), ts.capture(model, "layer") as run, run.labels(range(2)):
+        model(x)
+        model(x=x)
+    np.testing.assert_array_equal(run["layer"].raw_states, 2 * [*expected_rows(model(x))])
+    with pytest.raises(ts.errors.InputsUnknown):
+        run["layer"].counts_by()
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+@pytest.mark.parametrize("grad", [False, True])
+def test_nested_tensors_in_compiled_models(backend, grad):
+    model = Padding()
+    x = torch.nested.nested_tensor([images(3, 4), images(1, 4)], layout=torch.jagged)
+    call = torch.compile(model, backend=backend)
+    with torch.set_grad_enabled(grad):
+        with ts.capture(model, "layer") as run, run.labels(range(2)):
+            call(x)
+        np.testing.assert_array_equal(run["layer"].raw_states, expected_rows(model(x).detach()))
+        with (
+            ts.capture(model, "layer"),
+            pytest.raises(TypeError, match="layer_post_states: nested"),
+        ):
+            call(x, first=False)
+        with pytest.warns(ts.errors.SkippedLayersWarning, match="nested"), ts.capture(model, "*"):
+            call(x, first=False)

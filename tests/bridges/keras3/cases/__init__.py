@@ -20,6 +20,7 @@ FILES = (
         "without_neurons.py",
         "failed_attaching.py",
         "generating.py",
+        "what_is_over.py",
     ),
 )
 PROCESSES = {

@@ -299,6 +299,35 @@ def test_a_bad_number(option):
         StateEfficiency(**{option: 0})
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"attach_to": 5},
+        {"exclude": [None]},
+        {"attach_to": lambda layer: True},
+        {"method": "beside"},
+        {"threshold": "high"},
+        {"firing": 5},
+        {"neuron_axis": "first"},
+        {"mask": 5},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_what_is_wrong_shows_when_the_callback_is_made(options):
+    """As with those of PyTorch: not when the training begins."""
+    (name,) = options
+    with pytest.raises((TypeError, ValueError), match=name):
+        StateEfficiency(**options)
+
+
+def test_layers_from_a_generator():
+    """Each fit() reads them."""
+    callback = StateEfficiency(name for name in ["hidden"])
+    for _ in range(2):
+        network().fit(X, Y, verbose=0, callbacks=[callback])
+        assert len(callback.run) == 1
+
+
 def test_a_monitor_of_a_keras_model_says_what_to_use():
     with pytest.raises(ts.errors.NotCapturable, match=r"training\.StateEfficiency is a callback"):
         ts.StateMonitor(network())
