@@ -133,6 +133,8 @@ class CountsWriter:
         """Number of instances since the last mark."""
         return self.accumulator.instances_in_pass
 
+    stored_in_pass = instances_in_pass  # batches are counted at once
+
     def mark_pass_end(self) -> None:
         """Remember the end of a forward pass, to which rewind_pass() returns."""
         self.accumulator.mark_pass_end()

@@ -206,8 +206,13 @@ class LayerWriter:
 
     @property
     def instances_in_pass(self) -> int:
-        """Number of instances since the last mark."""
+        """Number of instances since the last mark, also of those whose rows are in transit."""
         return self.ledger.instances - self._pass_end.instances
+
+    @property
+    def stored_in_pass(self) -> int:
+        """Number of instances that are stored, less those that there were at the last mark."""
+        return self.ledger.stored[0] - self._pass_end.instances
 
     def mark_pass_end(self) -> None:
         """Remember the end of a forward pass, to which rewind_pass() returns."""

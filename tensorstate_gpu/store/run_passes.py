@@ -1,8 +1,10 @@
 """RunPasses: the forward passes of the runs that are captured into one store at the same time."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from tensorstate_gpu._layers.broken_passes import PassClock, PassStarts
+from tensorstate_gpu.store.batch_source import BatchSource
+from tensorstate_gpu.store.written_layer import WrittenLayer
 
 
 class RunPasses:
@@ -25,12 +27,49 @@ class RunPasses:
         if self._clocks is not None and clock is not None:
             self._clocks[name] = self.starts.clock = clock
 
-    def finish(self, name: str) -> None:
-        """Let a layer run no more."""
+    def remove(self, name: str) -> None:
+        """Forget a layer."""
         self.names.discard(name)
         if self._clocks is not None:
             self._clocks.pop(name, None)
             self.starts.clock = next(reversed(self._clocks.values()), None)
+
+    def layers_among(self, layers: Mapping[str, WrittenLayer]) -> list[WrittenLayer]:
+        """Return the layers of the run that have had batches, or had rows before."""
+        return [layers[name] for name in self.names if name in layers]
+
+    def mark_end(self, layers: Mapping[str, WrittenLayer]) -> None:
+        """Remember the end of a pass, in all layers of the run."""
+        own = self.layers_among(layers)
+        self.ended = bool(own)
+        for layer in own:
+            layer.mark_pass_end()
+
+    def are_complete(self, layers: Mapping[str, WrittenLayer]) -> bool:
+        """Return whether all layers of the run have seen the same since the last mark."""
+        seen = {each.instances_in_pass for each in self.layers_among(layers)}
+        return len(seen) <= 1 and (self.ended or not seen or self.names <= layers.keys())
+
+    def are_broken(
+        self, layers: Mapping[str, WrittenLayer], sources: Mapping[str, BatchSource]
+    ) -> bool:
+        """Return whether the last pass did not get to all layers of the run, after an exception.
+
+        Not if it ran beside another, whose batches are among those since the mark.
+        """
+        own = [each for name, each in sources.items() if name in self.names]
+        if any(source.passes_overlap() for source in own):
+            return False
+        in_pass = [source.in_pass() for source in own]
+        return self.starts.are_broken(self._progress(layers), in_pass)
+
+    def _progress(self, layers: Mapping[str, WrittenLayer]) -> list[tuple[int, bool]]:
+        """Return the instances of each layer in a pass, and whether it runs in every pass."""
+        own = [(each.instances_in_pass, each.runs_always) for each in self.layers_among(layers)]
+        # Passes may have failed before they came to some layers, all of which had no batch then.
+        if self.starts.knows_pass or not self.ended:
+            own += [(0, False)] * len(self.names - layers.keys())
+        return own
 
 
 class PassesByRun:
@@ -39,32 +78,43 @@ class PassesByRun:
     def __init__(self) -> None:
         self._runs: dict[object, RunPasses] = {}
         self._by_layer: dict[str, RunPasses] = {}
-        self._of_none = RunPasses()  # of a layer that was removed, say
+        self._finished = RunPasses()  # of layers at a model that has kept their capture points
         self._first: RunPasses | None = None
-        self._begun_beside = 0  # passes of others, in which something waited for the first run
+        self._waited = 0  # how many passes have begun since a commit could be made
 
     def add(self, name: str, run: object) -> RunPasses:
         """Add a layer to a run; None: to the points that belong to none. Return its passes."""
+        self.remove([name])
         if run not in self._runs:
             self._runs[run] = RunPasses(are_of_run=run is not None)
-        passes = self._by_layer[name] = self._runs[run]
-        passes.names.add(name)
-        return passes
+        return self._put(name, self._runs[run])
 
-    def finish(self, names: Iterable[str]) -> None:
-        """Let layers run in no pass from now on."""
+    def finish(self, names: Collection[str]) -> None:
+        """Let passes of layers break no more. They may run on."""
+        self.remove(names)
+        self._finished.begin_anew()
         for name in names:
-            passes = self._by_layer.pop(name, self._of_none)
-            passes.finish(name)
+            self._put(name, self._finished)
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Forget layers."""
+        for name in names:
+            passes = self._by_layer.pop(name, self._finished)
+            passes.remove(name)
             if not passes.names:
                 passes.begin_anew()
                 self._runs = {run: each for run, each in self._runs.items() if each is not passes}
                 if self._first is passes:
                     self._first = None
 
+    def _put(self, name: str, passes: RunPasses) -> RunPasses:
+        passes.names.add(name)
+        self._by_layer[name] = passes
+        return passes
+
     def of_layer(self, name: str) -> RunPasses:
         """Return the passes in which a layer runs."""
-        return self._by_layer.get(name, self._of_none)
+        return self._by_layer.get(name, self._finished)
 
     def of_runs(self, *run: object) -> list[RunPasses]:
         """Return the passes of a run, if it has layers; of all runs, if none is given."""
@@ -72,13 +122,22 @@ class PassesByRun:
             return list(self._runs.values())
         return [self._runs[each] for each in run if each in self._runs]
 
-    def is_first(self, passes: RunPasses) -> bool:
-        """Return whether runs that take turns, such as a teacher and a student, begin with this.
+    def is_turn(self, passes: RunPasses, around: RunPasses | None) -> bool:
+        """Return whether a commit may be made when a pass begins, as far as its run is concerned.
 
-        Asked when a pass of it begins for which something waits. Another run is the first one
-        from now on, if that one seems to rest.
+        Runs that take turns, such as a teacher and a student, begin with the same one each time:
+        the one that did so first. ``around``: a run in the middle of a pass now, if a commit is
+        due. Perhaps all others run within its passes: it comes first from now on. Nothing waits
+        long for a run that rests, or whose last pass has failed, or that another thread makes.
         """
-        self._begun_beside = 0 if passes is self._first else self._begun_beside + 1
-        if self._first is None or self._begun_beside > 10 * len(self._runs):
-            self._first, self._begun_beside = passes, 0
-        return passes is self._first
+        self._waited += 1
+        has_waited = self._waited > 10 * len(self._runs)
+        if self._first is None or has_waited:
+            self._first = passes
+        if self._first is not passes:
+            return False
+        if around is not None and not has_waited:
+            self._first = around
+            return False
+        self._waited = 0
+        return True

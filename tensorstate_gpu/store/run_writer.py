@@ -3,7 +3,7 @@
 import contextlib
 import weakref
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from numpy.typing import NDArray
@@ -100,13 +100,10 @@ class RunWriter:
         with deferred_interrupts(), self._lock:
             self._passes.of_layer(name).follow(name, clock)
 
-    def finish(self, names: Iterable[str]) -> None:
+    def finish(self, names: Collection[str]) -> None:
         """Leave layers as they are: what breaks from now on is a pass of others."""
         with deferred_interrupts(), self._lock:
             self._passes.finish(names)
-
-    def _running(self, passes: RunPasses) -> list[WrittenLayer]:
-        return [self._layers[name] for name in passes.names if name in self._layers]
 
     def release(self, name: str) -> None:
         """List a layer no more, of which nothing was captured. Its files, if any, are deleted."""
@@ -197,7 +194,7 @@ class RunWriter:
     def _forget(self, name: str) -> bool:
         """List a layer in no further commit. Return whether there may be files of it."""
         self._names.pop(name, None)
-        self._passes.finish([name])
+        self._passes.remove([name])
         return self._layers.pop(name, None) is not None or self.committed(name) is not None
 
     def _delete(self, names: Sequence[str]) -> None:
@@ -217,15 +214,19 @@ class RunWriter:
         if not passes.starts.begins_with(name, len(passes.names)):
             return
         self._mark_pass_end(passes)
-        if self._passes.is_first(passes) and self._clock.is_due() and not self._queued_commits:
+        is_due = self._clock.is_due() and not self._queued_commits
+        if self._passes.is_turn(passes, self._around(passes) if is_due else None) and is_due:
             self.commit(wait=False)
+
+    def _around(self, passes: RunPasses) -> RunPasses | None:
+        """Return a run that is in the middle of a pass, in which those of others may be."""
+        with deferred_interrupts(), self._lock:
+            others = (each for each in self._passes.of_runs() if each is not passes)
+            return next((each for each in others if not each.are_complete(self._layers)), None)
 
     def _mark_pass_end(self, passes: RunPasses) -> None:
         with deferred_interrupts(), self._lock:
-            layers = self._running(passes)
-            passes.ended = bool(layers)
-            for layer in layers:
-                layer.mark_pass_end()
+            passes.mark_end(self._layers)
 
     def discard_broken_pass(self, *run: object) -> bool:
         """Discard the batches of a pass that an exception ended. Return whether there were any.
@@ -236,26 +237,11 @@ class RunWriter:
         if not self.life.is_open():
             return False
         self.drain_all()
-        broken = [each for each in self._passes.of_runs(*run) if self._is_broken(each)]
+        runs = self._passes.of_runs(*run)
+        broken = [each for each in runs if each.are_broken(self._layers, self._sources)]
         for passes in broken:
             self._discard(passes)
         return bool(broken)
-
-    def _is_broken(self, passes: RunPasses) -> bool:
-        sources = [each for name, each in self._sources.items() if name in passes.names]
-        if any(source.passes_overlap() for source in sources):
-            return False
-        return passes.starts.are_broken(
-            self._progress(passes), [source.in_pass() for source in sources]
-        )
-
-    def _progress(self, passes: RunPasses) -> list[tuple[int, bool]]:
-        """Return the instances of each layer in a pass, and whether it runs in every pass."""
-        layers = [(each.instances_in_pass, each.runs_always) for each in self._running(passes)]
-        # Passes may have failed before they came to some layers, all of which had no batch then.
-        if passes.starts.knows_pass or not passes.ended:
-            layers += [(0, False)] * len(passes.names - self._layers.keys())
-        return layers
 
     def _discard(self, passes: RunPasses) -> None:
         with deferred_interrupts(), self._lock:
@@ -264,7 +250,7 @@ class RunWriter:
         try:
             self._background.wait()
             with deferred_interrupts(), self._lock:
-                for layer in self._running(passes):
+                for layer in passes.layers_among(self._layers):
                     layer.rewind_pass()
         finally:
             self._rejected = ()
@@ -376,12 +362,12 @@ class RunWriter:
 
     def _commit_when_idle(self) -> None:
         with self._lock:
-            if self._clock.is_idle() and all(map(self._is_in_step, self._passes.of_runs())):
+            if self._clock.is_idle() and all(map(self._has_whole_passes, self._passes.of_runs())):
                 self.submit_commit()
 
-    def _is_in_step(self, passes: RunPasses) -> bool:
-        """Return whether the layers of a run have seen the same: else a pass is not complete."""
-        return len({layer.instances_in_pass for layer in self._running(passes)}) <= 1
+    def _has_whole_passes(self, passes: RunPasses) -> bool:
+        """Return whether the rows of a run that are stored are of whole passes."""
+        return len({layer.stored_in_pass for layer in passes.layers_among(self._layers)}) <= 1
 
     def flush(self) -> None:
         """Commit. Raises StoreClosed if rows are lost because the store was deleted."""

@@ -32,7 +32,11 @@ class WrittenLayer(Protocol):
 
     @property
     def instances_in_pass(self) -> int:
-        """Number of instances since the last mark."""
+        """Number of instances since the last mark, also of those whose rows are in transit."""
+
+    @property
+    def stored_in_pass(self) -> int:
+        """Number of instances that are stored, less those that there were at the last mark."""
 
     def drain(self) -> None:
         """Store all batches that are in transit from a device."""

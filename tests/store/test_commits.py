@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import tensorstate_gpu as ts
+from tensorstate_gpu._layers.instance_notes import NOTHING
 from tensorstate_gpu.store import background_writer
 from tensorstate_gpu.store.folder import FileSystemCalls, Folder
 from tests.support.waiting import wait_until
@@ -98,6 +99,19 @@ def test_commit_seconds_of_a_run_that_comes_later(tmp_path):
     for _ in range(3):
         second.append(ROWS, 100)
     wait_until(lambda: committed(path) == {"a": 100, "b": 300})
+
+
+def test_no_idle_commit_divides_a_pass_whose_rows_are_in_transit_from_a_device(tmp_path):
+    path = tmp_path / "run"
+    store = ts.Store(path, "x", commit_seconds=0.05)
+    points, batches = points_in(store), ((100, 1),)
+    points[0].append(ROWS, 100)
+    writer = points[1].intake.accumulator._storage
+    writer.ledger.add(batches)  # as for a batch on a device, until it has arrived
+    time.sleep(0.5)  # idle for long
+    assert committed(path) == {}
+    writer.add_arrived(ROWS, batches, NOTHING)
+    wait_until(lambda: committed(path) == {"a": 100, "b": 100})
 
 
 def test_a_layer_that_came_first_and_comes_no_more(tmp_path):

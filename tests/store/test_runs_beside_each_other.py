@@ -221,6 +221,74 @@ def test_runs_in_step_are_committed_between_steps(both, path):
             both.second(DATA)
 
 
+class Around(torch.nn.Module):
+    """A model within another one, which has layers before it and after it."""
+
+    def __init__(self):
+        super().__init__()
+        self.before, self.inner = torch.nn.Linear(3, 3), model_of(8, 16)
+        self.after = torch.nn.Linear(16, 4)
+
+    def forward(self, x):
+        return self.after(self.inner(self.before(x)))
+
+
+@pytest.mark.parametrize("alone", [0, 1, 3])
+def test_commits_have_whole_passes_of_a_run_around_another(alone, path):
+    """Also if the inner model was called first, by itself."""
+    model = Around()
+    with (
+        ts.Store(path, "x", commit_seconds=None, commit_rows=1) as store,
+        ts.capture(model, ["before", "after"], storage_path=store),
+        ts.capture(model.inner, ["0", "2"], storage_path=store),
+    ):
+        for each in (*[model.inner] * alone, *[model] * 8):
+            each(DATA)
+            store.session.writer._background.wait()
+            found = ts.Store(path).efficiency_layers
+            assert len({layer.instance_count for layer in found if layer.name[0] in "ab"}) <= 1
+    assert store.record.commits > 5
+
+
+def test_a_run_whose_last_pass_has_failed_holds_up_no_commits_for_long(both, path):
+    layers = torch.nn.ModuleDict({"second": both.second})
+    with (
+        ts.Store(path, "x", commit_seconds=None, commit_rows=1) as store,
+        ts.capture(both.first, ["0", "2"], storage_path=store),
+        ts.capture(layers, ["second.0"], storage_path=store),
+    ):
+        both.first(DATA)
+        both.first[1].error = ValueError()
+        with contextlib.suppress(ValueError):
+            both.first(DATA)
+        commits = store.record.commits
+        for _ in range(100):
+            both.second(DATA)
+            store.session.writer._background.wait()
+        assert store.record.commits >= commits + 4
+
+
+@pytest.mark.parametrize("points", ["by hand", "at a model"])
+def test_layers_that_run_on_after_close_are_committed_between_passes(points, both, path):
+    with ts.Store(path, "x", commit_seconds=None, commit_rows=1) as store:
+        if points == "by hand":
+            layers = [new_point(store, name) for name in "ab"]
+        else:
+            ts.build_efficiency_model(both.first, "Linear", storage_path=store)
+            layers = both.first.efficiency_layers
+        for step in range(20):
+            for point in layers if points == "by hand" else ():
+                point.append(rows_of(5), 5)
+            if points == "at a model":
+                both.first(DATA)
+            store.session.writer._background.wait()
+            assert len({layer.instance_count for layer in ts.Store(path).efficiency_layers}) <= 1
+            if step == 9:
+                for point in layers:
+                    point.close()
+        assert {*instances(path).values()} == {5 * 19}
+
+
 def test_a_run_is_committed_while_the_first_one_rests(both, path):
     layers = (
         torch.nn.ModuleDict({"first": both.first}),
