@@ -12,6 +12,10 @@ _WITH_KERNEL = (
     *(_ConvNd, nn.Linear, nn.Bilinear, nn.Embedding, nn.EmbeddingBag),
     *(nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention),
 )
+_QUANTIZED = {
+    *(f"torch.ao.nn.quantized.modules.{name}" for name in ("conv", "linear", "embedding_ops")),
+    "torch.ao.nn.quantized.dynamic.modules.rnn",
+}
 # Attention computes with the weights of this one, and does not call it.
 _NEVER_CALLED = "NonDynamicallyQuantizableLinear"
 _OUTPUTS = ("out_channels", "out_features", "embedding_dim", "num_features", "num_channels")
@@ -22,13 +26,20 @@ def has_kernel(module: nn.Module) -> bool:
     """Return whether a module has weights of two or more axes of its own, as no norm has."""
     if type(module).__name__ == _NEVER_CALLED:
         return False
-    if isinstance(module, _WITH_KERNEL) or type(module).__module__.startswith(
-        ("torch.ao.nn.quantized.modules.conv", "torch.ao.nn.quantized.modules.linear")
-    ):
+    if isinstance(module, _WITH_KERNEL) or _is_quantized(module):
         return True
     parameters = module.parameters(recurse=False)
     leaf = next(module.children(), None) is None and not isinstance(module, LazyModuleMixin)
     return leaf and any(parameter.ndim >= 2 for parameter in parameters) and not _is_helper(module)
+
+
+def _is_quantized(module: nn.Module) -> bool:
+    """Return whether a module is a quantised one with weights, also one that is fused with a ReLU.
+
+    These have a module inside that holds their weights, and is never called.
+    """
+    kinds = type(module).__mro__
+    return any(kind.__module__ in _QUANTIZED and "Packed" not in kind.__name__ for kind in kinds)
 
 
 def _is_helper(module: nn.Module) -> bool:

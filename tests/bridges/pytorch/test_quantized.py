@@ -194,3 +194,28 @@ def test_recurrent_layers_with_quantized_weights(kind, batch_first):
     for label in range(3):
         own = output[label] if batch_first else output[:, label]
         assert run["act"].counts_by()[label] == ts.count_states(packed(own > 0), neurons=6)
+
+
+class Words(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words, self.rnn = nn.EmbeddingBag(9, 8, mode="sum"), nn.LSTM(8, 4, batch_first=True)
+        self.cell, self.head = nn.GRUCell(4, 4), nn.Sequential(nn.Linear(4, 3), nn.ReLU())
+
+    def forward(self, x):
+        return self.head(self.cell(self.rnn(self.words(x)[:, None])[0][:, 0]))
+
+
+def test_quantized_layers_are_captured_by_default():
+    model = Words().eval()
+    with ts.capture(model) as plain:
+        model(torch.arange(8).reshape(4, 2))
+    kinds = {nn.Linear, nn.LSTM, nn.GRUCell}
+    dynamic = torch.ao.quantization.quantize_dynamic(model, kinds, dtype=torch.qint8)
+    dynamic.words.qconfig = torch.ao.quantization.float_qparams_weight_only_qconfig
+    dynamic.words = torch.ao.nn.quantized.EmbeddingBag.from_float(dynamic.words)
+    with ts.capture(dynamic) as run:
+        dynamic(torch.arange(8).reshape(4, 2))
+    for one, other in zip(plain.efficiency_layers, run.efficiency_layers, strict=True):
+        facts = (one.name, one.state_count, one.neurons, one.axis, one.instance_count)
+        assert facts == (other.name, other.state_count, other.neurons, other.axis, 4)
