@@ -30,7 +30,7 @@ from tensorstate_gpu.information.estimators import estimate as corrected
 from tensorstate_gpu.information.estimators import plug_in
 from tensorstate_gpu.information.group_sums import GroupSums, Summed, sums_of
 from tensorstate_gpu.information.group_table import SampledInstances
-from tensorstate_gpu.information.incidences import are_instances
+from tensorstate_gpu.information.incidences import are_instances, limitless_bits
 from tensorstate_gpu.information.rarefactions import rarefied
 from tensorstate_gpu.information.replicates import Replicates, limits_of_bias, second_order_error
 
@@ -86,6 +86,8 @@ def estimate(
     jackknife's estimate; and what states may add of which the sample has none, or fewer by chance.
     Where rows are not instances, it reaches as far up as that of the value by incidences, which
     counts states by groups (after Chao and others, 2014), if that is more.
+    Where instances have states of their own, and no two groups share a rare one, it reaches as far
+    up as states that only the neurons limit.
     It holds where the coverage is at least 0.9, and is given where that is so with 95 % confidence.
     A kind of instance that the sample has none of, with many more states than all others, can add
     up to 3 (neurons - entropy) / instances bits more; see docs/statistics.md.
@@ -177,6 +179,10 @@ def _entropy_of_source(sums: GroupSums, tree: Floats | None, neurons: int | None
         rests = np.array([without(group)[0] for group in range(len(each))])
         end = _end_by_incidences(sums, found, rests, plugin, noise)
         too_low = max(too_low, end - replicates.margin - value)
+    too_low += float(entropy_of_doubt(sums.cover))
+    if neurons is not None:
+        rows = sums.rows_by_group, sums.rows_alone
+        too_low += float(limitless_bits(sums.cover, sums.in_groups, *rows, neurons))
     return with_interval(
         Estimate(
             value,
@@ -189,7 +195,7 @@ def _entropy_of_source(sums: GroupSums, tree: Floats | None, neurons: int | None
             _design_effect(sums, plugin, of_sample.standard_error),
             value < found,
             True,
-            (too_high, too_low + float(entropy_of_doubt(sums.cover))),
+            (too_high, too_low),
             replicates,
             sums.instances,
         )

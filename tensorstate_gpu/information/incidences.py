@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tensorstate_gpu.information.estimators import unseen_terms_of
-from tensorstate_gpu.information.group_coverage import Bools, Floats, Ints, Numbers
+from tensorstate_gpu.information.group_coverage import Bools, Floats, GroupCoverage, Ints, Numbers
 from tensorstate_gpu.information.many_samples import numbered
 from tensorstate_gpu.information.replicates import (
     as_equal_groups,
@@ -89,6 +89,27 @@ def hidden_bits(
     by_groups = rows_alone * _of_one_draw(draws, in_one, in_two)
     bits: Floats = (by_groups - once * _of_one_draw(rows, once, twice)) / np.maximum(rows, 1)
     return bits / math.log(2)
+
+
+def limitless_bits(
+    cover: GroupCoverage, in_groups: Numbers, rows: Numbers, rows_alone: Numbers, neurons: int
+) -> Floats:
+    """Return what rare states may add if there are as many as the neurons can have, (...).
+
+    How many states there are that only one group has is told by those that two groups have. If
+    there are none of these, each input of some kind may have a state of its own, however many
+    inputs there are: then nothing but the neurons limits their entropy. 0 if two groups share a
+    state, or if no more than three instances have states of their own: a kind of so small a share
+    might as well be missing.
+
+    ``in_groups``, (3, ..., groups), ``rows`` and ``rows_alone``, (..., groups): as of Incidences.
+    """
+    ones, twos = (part.sum(axis=-1) for part in in_groups[:2])
+    whole, alone = rows.sum(axis=-1), rows_alone.sum(axis=-1)
+    draws = np.maximum(1.0, whole * np.minimum(1.0, ones / np.maximum(alone, 1)))
+    unknown = (twos == 0) & ((1 - cover.share) * cover.effective > 3 + 1e-6)
+    bits: Floats = (1 - cover.least) * np.maximum(0.0, neurons - np.log2(draws))
+    return np.where(unknown, bits, 0.0)
 
 
 def _of_one_draw(draws: Numbers, once: Numbers, twice: Numbers) -> Floats:

@@ -18,7 +18,7 @@ from tensorstate_gpu.information.bounds import (
 )
 from tensorstate_gpu.information.estimated_measure import ROUGH
 from tensorstate_gpu.information.group_coverage import Bools, Floats, GroupCoverage, Ints
-from tensorstate_gpu.information.incidences import Incidences, are_instances
+from tensorstate_gpu.information.incidences import Incidences, are_instances, limitless_bits
 from tensorstate_gpu.information.many_samples import Entropies, ManySamples
 from tensorstate_gpu.information.replicates import (
     as_equal_groups,
@@ -75,12 +75,14 @@ class ManyEstimates:
         least = np.minimum(most, _least(many, groups, cover, value - margin))
         too_high, too_low = bias_of(value, found.sample, bias)
         low = value - margin - too_high
-        high = value + margin + too_low + entropy_of_doubt(cover)
+        in_groups, alone = many.in_groups(), many.rows_alone()
+        beyond = entropy_of_doubt(cover) + limitless_bits(cover, in_groups, rows, alone, neurons)
+        high = value + margin + too_low + beyond
         printed = ~np.isnan(error) & (cover.least >= ROUGH)
         repeats = np.flatnonzero(printed & ~are_instances(rows, many.instances, many.has_units))
         if len(repeats):
             end = _ends_by_incidences(many, found, rows, noise, repeats)
-            high[repeats] = np.maximum(high[repeats], end + entropy_of_doubt(cover)[repeats])
+            high[repeats] = np.maximum(high[repeats], end + beyond[repeats])
         return cls(
             value,
             found.sample,

@@ -1,6 +1,7 @@
 """Intervals of entropy where the rows of an input are alike: states are counted by groups, too."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -63,6 +64,48 @@ def test_equal_rows_of_an_input_say_as_little_as_one():
             assert more.upper == pytest.approx(one.upper, abs=0.12)
 
 
+def of_their_own(share, inputs, seed):
+    """How often each state occurs in each group; of a share of the inputs, each has its own."""
+    rng = np.random.default_rng(seed)
+    is_rare = rng.random(inputs) < share
+    numbers = np.where(is_rare, COMMON + np.arange(inputs), rng.integers(0, COMMON, inputs))
+    _, states = np.unique(numbers, return_inverse=True)
+    groups = np.zeros((GROUPS, states.max() + 1), np.int64)
+    np.add.at(groups, (np.arange(inputs) % GROUPS, states), 1)
+    return groups
+
+
+@pytest.mark.parametrize(("share", "inputs"), [(0.02, 1000), (0.06, 1000), (0.02, 4000)])
+@pytest.mark.parametrize("rows", [1, 4])
+@pytest.mark.parametrize("neurons", [40, 300])
+def test_states_that_only_the_neurons_limit(share, inputs, rows, neurons):
+    """Of a few percent of the inputs, each has one of 2**neurons states. None of 200 held."""
+    common = (1 - share) / COMMON
+    due = -(1 - share) * math.log2(common) + share * (neurons - math.log2(share))
+    held = []
+    for seed in range(25):
+        groups = of_their_own(share, inputs, seed)
+        found = estimate(rows * groups, neurons=neurons, instances=groups.sum(axis=1))
+        assert found.upper - found.value < 0.1 * neurons + 1  # a share of the rows is in doubt
+        if found.confidence_interval is not None:
+            held.append(found.lower <= due <= found.upper)
+    assert len(held) >= 10
+    assert np.mean(held) >= 0.92
+
+
+@pytest.mark.parametrize(("alone", "pairs"), [(4, 0), (3, 0), (40, 1), (0, 0)])
+def test_which_states_nothing_limits(alone, pairs):
+    """Those of more than three inputs, if no two groups share a state."""
+    groups = np.zeros((GROUPS, 1 + alone + pairs), np.int64)
+    groups[:, 0] = 100
+    groups[np.arange(alone) % GROUPS, 1 + np.arange(alone)] = 1
+    groups[:2, 1 + alone :] = 1
+    few, many = (estimate(groups, neurons=neurons) for neurons in (10, 1000))
+    adds = alone > 3 and not pairs
+    assert (many.upper - few.upper > 1) == adds
+    assert (few.lower, few.value) == (many.lower, many.value)
+
+
 def test_where_rows_are_inputs_nothing_is_added():
     """By groups there are more states of one, by chance: those of two inputs of a group."""
     assert reach(drawn(0.05, 2000, 1), 1) == pytest.approx(0)
@@ -74,11 +117,14 @@ def test_states_of_many_inputs_add_nothing():
 
 
 def reach(inputs, rows):
-    """How much further up the interval reaches than by rows alone: inputs of so many equal rows."""
+    """How much further up the interval reaches than by rows alone: inputs of so many equal rows.
+
+    Neurons, which are not given, limit what rare states may add that no two groups have.
+    """
     sums = GroupSums.of(GroupTable.of(rows * inputs))
     sampled = SampledInstances(tuple(inputs.sum(axis=1).tolist()))
     sums = dataclasses.replace(sums, instances=sampled)
-    found = estimate(rows * inputs, neurons=16, instances=inputs.sum(axis=1))
+    found = estimate(rows * inputs, instances=inputs.sum(axis=1))
     assert found.confidence_interval
     by_rows = max(0.0, found.value - found.plugin, -3 * found.replicates.bias)
     return found.bias[1] - by_rows - float(entropy_of_doubt(sums.cover))
