@@ -42,7 +42,7 @@ class RunWriter:
     storage benefits from it), and the commits between them.
 
     A commit happens automatically after ``commit_rows`` rows or ``commit_seconds`` seconds, between
-    two forward passes. A new pass is recognised by the layer that is called first.
+    two forward passes. Each run has passes of its own; see PassStarts.
     """
 
     def __init__(
@@ -106,7 +106,8 @@ class RunWriter:
             self._passes.finish(names)
 
     def _running(self, passes: RunPasses) -> list[WrittenLayer]:
-        return [self._layers[name] for name in passes.names if name in self._layers]
+        found = map(self._layers.get, [*passes.names])
+        return [layer for layer in found if layer is not None]
 
     def release(self, name: str) -> None:
         """List a layer no more, of which nothing was captured. Its files, if any, are deleted."""
