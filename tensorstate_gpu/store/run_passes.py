@@ -36,7 +36,8 @@ class RunPasses:
 
     def layers_among(self, layers: Mapping[str, WrittenLayer]) -> list[WrittenLayer]:
         """Return the layers of the run that have had batches, or had rows before."""
-        return [layers[name] for name in self.names if name in layers]
+        found = map(layers.get, [*self.names])  # another thread may add some meanwhile
+        return [layer for layer in found if layer is not None]
 
     def mark_end(self, layers: Mapping[str, WrittenLayer]) -> None:
         """Remember the end of a pass, in all layers of the run."""

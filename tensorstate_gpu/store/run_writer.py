@@ -42,7 +42,7 @@ class RunWriter:
     storage benefits from it), and the commits between them.
 
     A commit happens automatically after ``commit_rows`` rows or ``commit_seconds`` seconds, between
-    two forward passes. A new pass is recognised by the layer that is called first.
+    two forward passes. Each run has passes of its own; see PassStarts.
     """
 
     def __init__(
