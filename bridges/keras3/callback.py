@@ -55,7 +55,7 @@ class StateEfficiency(keras.callbacks.Callback):  # type: ignore[misc]
     Raises
     ------
     TypeError, ValueError
-        For a bad frequency or number of states; for the others when fit() begins.
+        For arguments that fit no model; when fit() begins, for those that do not fit this one.
 
     Notes
     -----
