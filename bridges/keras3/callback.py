@@ -55,7 +55,7 @@ class StateEfficiency(keras.callbacks.Callback):  # type: ignore[misc]
     Raises
     ------
     TypeError, ValueError
-        For arguments that are wrong whatever the model is; for others when fit() begins.
+        For arguments that fit no model; when fit() begins, for those that do not fit this one.
 
     Notes
     -----
