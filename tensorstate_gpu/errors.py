@@ -150,7 +150,7 @@ class SinkFailedWarning(UserWarning):
 
 
 class UnmaskedLayerWarning(UserWarning):
-    """A mask does not apply to a layer, all of whose rows are captured, those of padding too."""
+    """A mask is missing, or does not apply to a layer: rows of padding are captured, too."""
 
 
 class UnmatchedNameWarning(UserWarning):
@@ -214,6 +214,13 @@ def warn_of_unmasked(layers: list[str]) -> None:
     warn_user(
         f"the mask does not apply to {_listed(layers)}: all rows are captured",
         UnmaskedLayerWarning,
+    )
+
+
+def warn_of_no_mask(models: list[str]) -> None:
+    """Issue an UnmaskedLayerWarning that names models of which a pass has no mask."""
+    warn_user(
+        f"no mask was given to {_listed(models)}: all rows are captured", UnmaskedLayerWarning
     )
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tensorstate_gpu._capturing.pass_notes import PassNotes
-from tensorstate_gpu.errors import warn_of_steps
+from tensorstate_gpu.errors import warn_of_no_mask, warn_of_steps
 
 from .axis_flow import AxisFlow, KnownAxes
 from .axis_flow.mode import is_running
@@ -62,6 +62,7 @@ class ForwardPasses(OwnHook):
         self._kinds = PassKinds()
         self._earlier_axes: KnownAxes | None = None  # of the latest pass that was followed
         self._told_of_steps = False
+        self._unnamed_mask = ""  # of a mask that may be among further arguments, if at all
         self._warnings = LayerWarnings()
         self._watchers: list[EntranceWatcher] = []
         self._ends: list[Any] = []  # handles
@@ -77,11 +78,11 @@ class ForwardPasses(OwnHook):
         self._root, self._counter = weakref.ref(model), counter
         counter.current = self.current
         self._names, takes_others = parameters_of(model)
-        if self._mask.name not in (None, *self._names) and not takes_others:
-            raise ValueError(
-                f"mask: {type(model).__name__} has no argument {self._mask.name!r}; there are "
-                f"{', '.join(self._names)}"
-            )
+        if self._mask.name not in (None, *self._names):
+            unnamed = f"no argument {self._mask.name!r}; there are {', '.join(self._names)}"
+            if not takes_others:
+                raise ValueError(f"mask: {type(model).__name__} has {unnamed}")
+            self._unnamed_mask = unnamed
         self._watchers += [EntranceWatcher(self, module) for module in entrances(model)]
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -191,8 +192,10 @@ class ForwardPasses(OwnHook):
             self._follow(given_to(self._names_for(module), args, kwargs), frame)
 
     def _names_for(self, module: nn.Module) -> list[str]:
-        is_root = self._root is not None and self._root() is module
-        return self._names if is_root and self._mask.name is not None else []
+        return self._names if self._mask.name is not None and self._is_root(module) else []
+
+    def _is_root(self, module: object) -> bool:
+        return self._root is not None and self._root() is module
 
     def _follow(self, given: Given, frame: FrameType) -> None:
         """Note the inputs of a pass that begins, and follow it if its kind has not been."""
@@ -202,6 +205,9 @@ class ForwardPasses(OwnHook):
             self._counter.keep_notes(self._users[0].notes_of_thread())
         given = given.by_what_lists_are(axis, notes.inputs)
         current.mask = self._mask.mask_of(given, notes)
+        if self._unnamed_mask and current.mask is None and self._is_root(current.module):
+            cause = f"which has {self._unnamed_mask}"
+            self._warnings.note(warn_of_no_mask, type(current.module).__name__, cause)
         first = given.first_with(axis, notes.inputs)  # labels tell which of several counts them
         listed = notes.inputs or len(given.listed) or None
         current.inputs = listed if first is None else first.shape[axis]

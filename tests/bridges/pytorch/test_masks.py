@@ -98,6 +98,41 @@ def test_an_argument_of_the_model_is_the_mask(way):
     )
 
 
+class Wrapped(nn.Module):
+    """A model that passes further arguments on, so that any name may be one of them."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = Tagger()
+
+    def forward(self, ids, **others):
+        return self.model(ids, **others)
+
+
+def test_a_mask_among_further_arguments():
+    model, x = Wrapped(), images(4, 20, 4)
+    with warnings.catch_warnings(), ts.capture(model, "model.token", mask="mask") as run:
+        warnings.simplefilter("error")
+        model(x, mask=MASK)
+    assert run[0].state_count == sum(LENGTHS)
+
+
+def test_a_name_that_no_argument_has_is_told_once_where_it_may_be_a_further_one():
+    model, x = Wrapped(), images(4, 20, 4)
+    with ts.capture(model, "model.token", mask="attention_mask") as run:
+        with pytest.warns(ts.errors.UnmaskedLayerWarning) as told:
+            model(x, mask=MASK)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            model(x, mask=MASK)
+            model.model(x, MASK)  # a part of it, whose arguments are others
+            with run.labels(mask=MASK):
+                model(x)
+    (warning,) = told
+    assert "Wrapped (which has no argument 'attention_mask'; there are ids)" in str(warning.message)
+    assert run[0].state_count == 3 * 80 + sum(LENGTHS)
+
+
 def test_layers_that_a_mask_does_not_apply_to_are_named_once():
     model, x = Tagger(), images(4, 20, 4)
     with ts.capture(model, "Linear", mask="mask") as run:
