@@ -179,8 +179,10 @@ class ModelPasses:
         ``known``: sizes of axis 0 of what the model is given; ``told``: how many more come before
         the mask, if there is one.
         """
-        if self._latest is not None and self._latest.in_graph:
-            self.times.fail(self._latest.time)  # unless it has ended; nothing else tells
+        graphs = self._latest if self._latest is not None and self._latest.in_graph else None
+        for before in (graphs, self._here.begun, self._here.ended):
+            if before is not None:
+                self.times.fail(before.time)  # unless it has ended; nothing else tells
         sizes = known.union(map(int, values[:told]))
         inputs = next(iter(sizes)) if len(sizes) == 1 else None
         mask = next(iter(values[told:]), None)

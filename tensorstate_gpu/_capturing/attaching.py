@@ -150,10 +150,15 @@ def remove_state_layers(model: Any) -> Any:
     For Keras, the result is a new model without capture layers that shares all other layers.
     """
     bridge: Bridge = bridge_of(model)
-    points = _points(model)
-    with closing(Run(points)), deferred_interrupts():  # also Ctrl-C leaves no store open
-        del model.efficiency_layers
-        removed = bridge.remove(model, points)
+    points, removed = _points(model), model
+    try:
+        with closing(Run(points)), deferred_interrupts():  # also Ctrl-C leaves no store open
+            del model.efficiency_layers
+            removed = bridge.remove(model, points)
+    except KeyboardInterrupt:
+        if removed is not model:  # nobody has the new one: it can be made again
+            model.efficiency_layers = points
+        raise
     return removed
 
 

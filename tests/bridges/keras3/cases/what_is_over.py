@@ -1,5 +1,6 @@
 """What belongs to a pass, a batch or a block does not speak for what comes after, or beside it."""
 
+import signal
 import threading
 
 import keras
@@ -184,3 +185,26 @@ def test_old_functions_that_a_program_keeps(method):
             kept += model.train_function, model.test_function, model.predict_function
         assert run["dense"].state_count == 8
     assert any(kept)
+
+
+def test_ctrl_c_at_the_end_of_removing_leaves_a_model_to_remove_from():
+    class Interrupting(layers.Layer):
+        is_on = False
+
+        def call(self, x):
+            if self.is_on:
+                signal.raise_signal(signal.SIGINT)
+            return x
+
+    interrupting = Interrupting()
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(4, name="dense"), interrupting])
+    captured = ts.build_efficiency_model(model, "dense")
+    interrupting.is_on = True
+    with pytest.raises(KeyboardInterrupt):
+        ts.remove_state_layers(captured)
+    interrupting.is_on = False
+    removed = ts.remove_state_layers(captured)
+    assert [type(layer) for layer in removed.layers] == [
+        type(layer) for layer in keras.Model(model.inputs, model.outputs).layers
+    ]
+    assert not hasattr(captured, "efficiency_layers")
