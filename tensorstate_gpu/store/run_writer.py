@@ -3,7 +3,7 @@
 import contextlib
 import weakref
 from collections import Counter
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from numpy.typing import NDArray
@@ -57,17 +57,18 @@ class RunWriter:
         self.compressor = options.compressor
         self.progress = CommitProgress(options.progress)
         self._clock = CommitClock(options.commit_rows, options.commit_seconds)
-        self._passes = PassesByRun()
         self._names: dict[str, None] = dict.fromkeys(record.layers)
         self._without_case = {each.casefold(): each for each in record.layers}
         self._layers: dict[str, WrittenLayer] = {}
+        self._passes = PassesByRun(self._layers)
         self._order = dict.fromkeys(record.layers)  # of all names that ever were among these
         self._removals: Counter[str] = Counter()  # of layers, by name: those that are not done yet
         self._sources: weakref.WeakValueDictionary[str, BatchSource] = weakref.WeakValueDictionary()
         # Jobs ask for it, too. A signal handler that commits waits for them, so none may run in a
         # thread that holds it: these defer signals.
         self._lock = ForkSafeLock()
-        self._rejected: Container[str] = ()  # names of layers that take no batches now
+        self._rejected = Counter[str]()  # names of layers that take no batches now
+        self._rejects_all = False
         self._queued_commits = 0
         self._chunk_bytes = options.chunk_size
         self._pool = BufferPool(self._chunk_bytes)
@@ -215,18 +216,13 @@ class RunWriter:
             return
         self._mark_pass_end(passes)
         is_due = self._clock.is_due() and not self._queued_commits
-        if self._passes.is_turn(passes, self._around(passes) if is_due else None) and is_due:
+        if self._passes.is_turn(passes, is_due=is_due) and is_due:
             self.commit(wait=False)
-
-    def _around(self, passes: RunPasses) -> RunPasses | None:
-        """Return a run that is in the middle of a pass, in which those of others may be."""
-        with deferred_interrupts(), self._lock:
-            others = (each for each in self._passes.of_runs() if each is not passes)
-            return next((each for each in others if not each.are_complete(self._layers)), None)
 
     def _mark_pass_end(self, passes: RunPasses) -> None:
         with deferred_interrupts(), self._lock:
-            passes.mark_end(self._layers)
+            if passes.names.isdisjoint(self._rejected):
+                passes.mark_end()
 
     def discard_broken_pass(self, *run: object) -> bool:
         """Discard the batches of a pass that an exception ended. Return whether there were any.
@@ -237,23 +233,24 @@ class RunWriter:
         if not self.life.is_open():
             return False
         self.drain_all()
-        runs = self._passes.of_runs(*run)
-        broken = [each for each in runs if each.are_broken(self._layers, self._sources)]
+        broken = [each for each in self._passes.of_runs(*run) if each.are_broken(self._sources)]
         for passes in broken:
             self._discard(passes)
         return bool(broken)
 
     def _discard(self, passes: RunPasses) -> None:
+        names = Counter(passes.names)
         with deferred_interrupts(), self._lock:
-            # Rewinding must not race with other threads that add batches.
-            self._rejected = passes.names
+            # Rewinding must not race with other threads that add batches, or mark passes.
+            self._rejected += names
         try:
             self._background.wait()
             with deferred_interrupts(), self._lock:
-                for layer in passes.layers_among(self._layers):
+                for layer in passes.layers:
                     layer.rewind_pass()
         finally:
-            self._rejected = ()
+            with deferred_interrupts(), self._lock:
+                self._rejected -= names  # another thread may reject others
 
     def rewind(self, instances: int | Mapping[str, int]) -> None:
         """Commit, and forget all but the first ``instances`` of each layer; see Store.rewind()."""
@@ -293,7 +290,8 @@ class RunWriter:
         Raises StoreClosed if the store is closed or the layer was removed.
         """
         with self._lock:
-            if layer.name in self._rejected or self._layers.get(layer.name) is not layer:
+            rejects = self._rejects_all or layer.name in self._rejected
+            if rejects or self._layers.get(layer.name) is not layer:
                 raise StoreClosed(f"{self.files} takes no more rows of {layer.name!r}")
             yield
             self._clock.record_batch(rows)
@@ -362,12 +360,9 @@ class RunWriter:
 
     def _commit_when_idle(self) -> None:
         with self._lock:
-            if self._clock.is_idle() and all(map(self._has_whole_passes, self._passes.of_runs())):
+            runs = self._passes.of_runs()
+            if self._clock.is_idle() and all(each.are_stored_whole() for each in runs):
                 self.submit_commit()
-
-    def _has_whole_passes(self, passes: RunPasses) -> bool:
-        """Return whether the rows of a run that are stored are of whole passes."""
-        return len({layer.stored_in_pass for layer in passes.layers_among(self._layers)}) <= 1
 
     def flush(self) -> None:
         """Commit. Raises StoreClosed if rows are lost because the store was deleted."""
@@ -394,7 +389,7 @@ class RunWriter:
     def reject_batches(self, reject: bool) -> None:
         """Reject further batches, or accept them again."""
         with self._lock:
-            self._rejected = self._layers if reject else ()
+            self._rejects_all = reject
 
 
 def _no_wait() -> None:

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 import tensorstate_gpu as ts
+from tensorstate_gpu._capturing.options import CaptureOptions
 from tests.support.points import new_point, rows_of
+from tests.support.waiting import wait_until
 
 
 class Breaking(torch.nn.Module):
@@ -178,6 +180,68 @@ def test_a_run_of_another_thread_goes_on(within, both, path):
     found = instances(path)
     assert {found[f"first.{k}_post_states"] for k in (0, 2)} == {5 * len(done)}
     assert {found[f"second.{k}_post_states"] for k in (0, 2)} == {5 * (4 + (not within))}
+
+
+def test_broken_passes_of_two_threads_at_once(path):
+    """While one is taken back, the other's layers take no batches either."""
+    store, may_go_on = ts.Store(path, "x", commit_seconds=None), threading.Event()
+    writer = store.session.writer
+    points = [
+        ts.CapturePoint(name, options=CaptureOptions(disk_path=store, run=run))
+        for run, name in zip((1, 1, 2, 2), "abcd", strict=True)
+    ]
+    for point in points:
+        point.declare(16)
+        point.append(rows_of(7), 7)
+    for point in points[::2]:
+        point.append(rows_of(7), 7)  # a pass that did not get to the others
+    writer._background.submit(lambda: may_go_on.wait(60))
+    threads = [threading.Thread(target=writer.discard_broken_pass, args=(run,)) for run in (1, 2)]
+    for number, thread in enumerate(threads):
+        thread.start()
+        wait_until(lambda number=number: writer._rejected[points[2 * number].name])
+    for point in points:
+        with pytest.raises(ts.errors.StoreClosed, match="takes no more rows"):
+            point.append(rows_of(7), 7)
+    may_go_on.set()
+    for thread in threads:
+        thread.join()
+    for point in points:
+        point.append(rows_of(7), 7)
+    store.close()
+    assert instances(path) == dict.fromkeys("abcd", 14)
+
+
+class Twice(torch.nn.Module):
+    """A layer runs before another one, and after it."""
+
+    def __init__(self):
+        super().__init__()
+        self.twice, self.between = torch.nn.Linear(3, 3), torch.nn.Linear(3, 3)
+        self.last = torch.nn.Linear(3, 4)
+
+    def forward(self, x):
+        return self.last(self.twice(self.between(self.twice(x))))
+
+
+def test_a_run_that_goes_on_after_another_of_its_model_still_knows_its_passes(path):
+    model = Twice()
+
+    def program():
+        with (
+            ts.Store(path, "x", commit_seconds=None) as store,
+            ts.capture(model, ["twice", "between"], merge_calls=True, storage_path=store),
+        ):
+            with ts.capture(model, ["last"], storage_path=store):
+                model(DATA)
+            model(DATA)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        program()
+    found = {layer.name: layer.state_count for layer in ts.Store(path).efficiency_layers}
+    states = {"twice": 20, "between": 10, "last": 5}
+    assert found == {f"{name}_post_states": number for name, number in states.items()}
 
 
 def test_the_block_of_a_store_ends_all_broken_passes(both, path):
