@@ -32,21 +32,22 @@ class Arrival(threading.local):
 class GraphCall:
     """What is known of a call while it is put into a graph.
 
-    ``in_pass``: whether the model that is captured makes it. What is traced outside of that does
-    not belong to a pass of another graph, which may have failed.
+    ``outside_of``: the pass that had begun last, if the model that is captured does not make the
+    call: that pass may have failed in its graph. The call may belong to later ones.
     """
 
     place: object
     order: InputOrder
-    in_pass: bool
+    outside_of: Pass | None
     kind: str | None
 
     @classmethod
     def now(cls, passes: ModelPasses | None) -> Self:
         """Return what is known of the call that is made."""
-        in_pass = passes is not None and passes.is_in_model
-        kind = None if in_pass else kind_of_pass(None, in_graph=True)
-        return cls(place_of_this_call(in_graph=True), order_of_this_call(), in_pass, kind)
+        place, order = place_of_this_call(in_graph=True), order_of_this_call()
+        if passes is None or passes.is_in_model:
+            return cls(place, order, None, None)
+        return cls(place, order, passes.latest, kind_of_pass(None, in_graph=True))
 
 
 def as_own_mask(mask: Any) -> Mask | None:

@@ -94,15 +94,20 @@ class ModelPasses:
         """Whether this thread runs the model, or puts it into a graph."""
         return self._here.is_in_model
 
-    def of_graph(self, *, in_pass: bool) -> Pass | None:
+    @property
+    def latest(self) -> Pass | None:
+        """The pass that has begun last."""
+        return self._latest
+
+    def of_graph(self, outside_of: Pass | None) -> Pass | None:
         """Return the pass of a batch that a graph brings; None outside of passes.
 
-        ``in_pass``: whether the call was put into the graph with the model.
+        ``outside_of``: a pass that the call is known not to belong to.
         """
         if (here := self._here.running) is not None:
             return here
         latest = self._latest
-        if latest is None or (latest.in_graph and not in_pass):
+        if latest is None or latest is outside_of:
             return None
         runs = self.times.latest == latest.time and not self.times.is_over(latest.time)
         return latest if runs else None

@@ -69,7 +69,7 @@ class KerasPoint(CalledPoint):
     def of_graph_call(self, call: GraphCall, mask: Mask | None = None) -> Self:
         """Return the capture point of the call that a graph makes."""
         passes = self.model_passes
-        passed = None if passes is None else passes.of_graph(in_pass=call.in_pass)
+        passed = None if passes is None else passes.of_graph(call.outside_of)
         point = self.of_call(call.place, passed)
         here = point._arrival
         here.passed, here.mask, here.order, here.kind = passed, mask, call.order, call.kind

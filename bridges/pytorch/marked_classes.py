@@ -146,7 +146,7 @@ def _marked_class(plain: Any, before: int, after: int, is_watched: bool) -> Any:
         "__doc__": plain.__doc__,
         "__module__": plain.__module__,
         "__qualname__": plain.__qualname__,
-        "__init__": functools.partialmethod(_init_plain, plain),
+        "__init__": _init_of(plain),
         "__reduce_ex__": functools.partialmethod(_reduce_marked, plain),
         "__prepare_scriptable__": _refuse_scripting,
         _PLAIN: plain,
@@ -154,11 +154,16 @@ def _marked_class(plain: Any, before: int, after: int, is_watched: bool) -> Any:
     return types.new_class(plain.__name__, (plain,), exec_body=lambda body: body.update(namespace))
 
 
-def _init_plain(self: Any, plain: Any, *args: Any, **kwargs: Any) -> None:
-    """Become a plain module: what ``type(module)(...)`` makes, such as a slice, has no hooks."""
-    if plain_class(self) is plain:  # else it is of a subclass of the marked class, as FSDP makes
-        _set_class(self, plain)
-    plain.__init__(self, *args, **kwargs)
+def _init_of(plain: Any) -> Callable[..., None]:
+    """Return what makes a plain module of what ``type(module)(...)`` makes, such as a slice."""
+
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        # A compiled graph sets no class: its slice is of the marked class, and has no hooks either.
+        if not torch.compiler.is_compiling() and plain_class(self) is plain:
+            _set_class(self, plain)  # else it is of a subclass of the marked class, as FSDP makes
+        plain.__init__(self, *args, **kwargs)
+
+    return __init__
 
 
 def _refuse_scripting(self: object) -> None:

@@ -145,12 +145,8 @@ class PassCounter(MarkingHook):
         here = self.here
         if here.time % 2:
             self.times.note_over(here.time)  # no hook would end it, nor one of the same thread
-        here.frame, here.around, here.inside = (
-            None,
-            None,
-            (),
-        )  # a broken pass would keep its tensors
-        here.method = None
+        here.frame = here.around = here.method = None  # a broken pass would keep its tensors
+        here.inside = ()
 
     def begin_pass(self, module: Any, args: Any, kwargs: Any) -> None:
         """Called as a pre-hook."""

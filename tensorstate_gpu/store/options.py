@@ -31,7 +31,7 @@ class WriterOptions:
             )
         for name in ("commit_rows", "chunk_bytes"):
             if (number := getattr(self, name)) is not None:
-                object.__setattr__(self, name, positive_integer(number, name))
+                object.__setattr__(self, name, positive_integer(number, name, None))
         if self.commit_seconds is not None:
             object.__setattr__(self, "commit_seconds", _checked_seconds(self.commit_seconds))
         function(self.progress, "progress")

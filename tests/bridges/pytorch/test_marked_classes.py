@@ -71,6 +71,35 @@ def test_modules_made_from_a_captured_one_are_plain():
         assert (Odd.made, other.in_features) == (made + 1, 5)
 
 
+class Sliced(nn.Module):
+    """Runs some of its blocks, as decoders do: ``self.layers[: self.config.num_hidden_layers]``."""
+
+    def __init__(self, blocks: nn.Sequential | nn.ModuleList) -> None:
+        super().__init__()
+        self.blocks = blocks.extend(nn.Linear(4, 4) for _ in range(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        some = self.blocks[:2]
+        if isinstance(some, nn.Sequential):
+            return some(x)
+        for block in some:
+            x = block(x)
+        return x
+
+
+@pytest.mark.parametrize("container", [nn.Sequential, nn.ModuleList])
+def test_slices_of_captured_modules_divide_no_compiled_graph(container):
+    model, x = Sliced(container()), images(5, 4)
+    with torch.no_grad(), ts.capture(model, "*") as run:
+        torch.compile(model, backend="eager", fullgraph=True)(x)
+    with torch.no_grad(), ts.capture(model, "*") as expected:
+        model(x)
+    assert run["blocks.1"].histogram([0]) == expected["blocks.1"].histogram([0])
+    assert {name: point.state_count for name, point in run.items()} == {
+        name: point.state_count for name, point in expected.items()
+    }
+
+
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
 def test_copies_of_modules_that_pickle_in_their_own_way(copied):
     layer = ts.build_efficiency_model(Odd(), "*")

@@ -116,6 +116,36 @@ def test_a_pass_that_failed_in_a_graph():
     assert {*run["dense"].counts_by(np.arange(24) % 2)} == {0, 1}
 
 
+@pytest.mark.skipif(BACKEND == "torch", reason="no function is traced")
+def test_what_was_traced_outside_of_a_pass_belongs_to_later_ones():
+    """As a layer of which a part has a graph of its own, when it was called alone before."""
+    if BACKEND == "jax":
+        from jax import jit
+    else:
+        from tensorflow import function as jit
+    dense = layers.Dense(4, name="dense")
+    dense.build((None, 4))
+    twice = jit(lambda x: dense(dense(x)))
+
+    class Outer(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense, self.built = dense, True
+
+        def call(self, x):
+            return twice(x)
+
+    model = Outer()
+    with ts.capture(model, "dense") as run:
+        twice(ops.convert_to_tensor(X))
+        run.reset()
+        model.predict(X, batch_size=8, verbose=0)
+    assert {name: point.passes for name, point in run.items()} == {
+        "dense_states": (1, 1),
+        "dense:2_states": (1, 1),
+    }
+
+
 class Looking(keras.callbacks.Callback):
     """Calls the model, and parts of it, between the steps of fit(), as those that draw images."""
 
