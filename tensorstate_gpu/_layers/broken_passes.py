@@ -29,6 +29,11 @@ class PassStarts:
         self._followed: PassClock | None = None  # by the last batch
         self._first_layer: str | None = None
         self._batches_since_first = 0
+        self._first_has_left = False
+
+    def leave(self, name: str) -> None:
+        """Let passes begin with another layer: this one does not run in them any more."""
+        self._first_has_left |= name == self._first_layer
 
     def begins_with(self, name: str, layers: int) -> bool:
         """Return whether the next batch, of the layer ``name``, starts a new forward pass."""
@@ -38,8 +43,9 @@ class PassStarts:
             self._begun = clock.begun
             return before is not None and (before != self._begun or known is not clock)
         self._begun = 0
-        if before:
+        if before or self._first_has_left:
             self._first_layer, self._batches_since_first = name, 0
+            self._first_has_left = False
             return True
         self._batches_since_first += 1
         # Choose a new first layer if the model no longer calls the old one.

@@ -32,6 +32,7 @@ class RunPasses:
     def remove(self, name: str) -> None:
         """Forget a layer."""
         self.names.discard(name)
+        self.starts.leave(name)
         if self._clocks is not None:
             self._clocks.pop(name, None)
             self.starts.clock = next(reversed(self._clocks.values()), None)

@@ -353,6 +353,28 @@ def test_layers_that_run_on_after_close_are_committed_between_passes(points, bot
         assert {*instances(path).values()} == {5 * 19}
 
 
+@pytest.mark.parametrize("within", [True, False])
+def test_a_pass_that_breaks_after_the_layer_that_came_first_was_closed(within, path):
+    """It runs on, but the passes of the others begin with another one."""
+
+    def program():
+        with ts.Store(path, "x", commit_seconds=None) as store:
+            points = [new_point(store, name) for name in "abc"]
+            for number in range(7):
+                for point in points:
+                    if number == 6 and within and point is points[2]:
+                        raise KeyboardInterrupt
+                    point.append(rows_of(5), 5)
+                if number == 2:
+                    points[0].close()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        program()
+    others = 35 - 5 * within
+    assert instances(path) == {"a": 35, "b": others, "c": others}
+
+
 def test_a_run_is_committed_while_the_first_one_rests(both, path):
     layers = (
         torch.nn.ModuleDict({"first": both.first}),
