@@ -131,7 +131,7 @@ def test_what_the_operator_captures(on_cuda, keep):
             OPERATORS.capture(x, hook._anchor, hook._clock, NOT_FOLLOWED)
             x.fill_(float("nan"))
         rows.append(packed(values))
-    OPERATORS.skip(hook._anchor)
+    OPERATORS.skip(hook._anchor, False)
     assert_counts(hook.histogram(), np.concatenate(rows))
     if keep == "states":
         np.testing.assert_array_equal(hook.raw_states, np.concatenate(rows))
