@@ -102,15 +102,6 @@ def test_the_path_of_a_drawing(given):
         reporting.Drawing("digraph {}").save(given)
 
 
-def test_more_than_any_float():
-    for call in (
-        lambda: information.ceiling(8, 10**400),
-        lambda: information.efficiency([1, 1], neurons=10**400),
-    ):
-        with pytest.raises(ValueError, match="neurons must be at most"):
-            call()
-
-
 @pytest.mark.parametrize("given", [[], {}, ROWS, None, 1])
 def test_the_name_of_a_capture_point(given, run):
     with pytest.raises(TypeError, match="name must be a non-empty str"):
