@@ -133,7 +133,7 @@ def count(states: ArrayLike, neurons: int | None, size: int, fill_value: int) ->
     check_packed(packed.dtype.name, packed.shape)
     width = packed.shape[1]
     bits = 8 * width if neurons is None else check_neurons(neurons, width, "neurons")
-    room, fill = positive_integer(size, "size"), integer(fill_value, "fill_value")
+    room, fill = positive_integer(size, "size", None), integer(fill_value, "fill_value")
     if room > (most := np.iinfo(jnp.arange(0).dtype).max):
         raise ValueError(f"size must be at most {most:,}, the largest index, got {size}")
     if not 0 <= fill <= 255:
