@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._arguments import positive_integer, real, unmasked
+from tensorstate_gpu._arguments import positive_integer, unmasked
 from tensorstate_gpu._arrays.array_types import Weights
 from tensorstate_gpu._arrays.host_arrays import host_array, native_array
 
@@ -62,7 +62,6 @@ def agreed_neurons(counts: object, neurons: int | None) -> int | None:
     if neurons is None:
         return known
     given = positive_integer(neurons, "neurons")
-    real(given, "neurons")  # the efficiency is divided by it
     if known not in (None, given):
         raise ValueError(f"counts has {known} neurons, got neurons={given}")
     return given

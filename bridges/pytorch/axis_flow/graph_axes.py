@@ -254,11 +254,23 @@ class _GraphAxes:
                 return
             if function is getattr:  # x.mT
                 function, args = getattr(Tensor, args[1]).__get__, args[:1]
+            elif getattr(function, "__name__", function) in _OF_RANKS:
+                self._is_spread(args[0], self._value_of(node))
+                return
             elif isinstance(function, str):
                 function = getattr(Tensor, function)
             kwargs = tree_map(self._value_of, node.kwargs)
             for known in (self._known, self._with_positions):
                 known.follow(function, args, kwargs, self._value_of(node))
+
+    def _is_spread(self, tensor: Tensor, part: Tensor) -> None:
+        """Note that a part of a tensor that ranks share has its axes, or it those of a part.
+
+        Where the ranks share the inputs, sizes differ from the model's, and nothing is known.
+        """
+        for known in (self._known, self._with_positions):
+            axes, lost = known.axes(tensor), known.why_inputs_are_lost(tensor)
+            known.note_before(part, axes and axes_at(axes, part.shape, None), lost)
 
     def _is_same(self, value: Any, output: Any) -> None:
         """Note that a value is one of the outputs of a function: a copy of it, of operators such as
@@ -293,6 +305,7 @@ class _GraphAxes:
         return self._memories.setdefault(key, torch.empty(0, device="meta").untyped_storage())
 
 
+_OF_RANKS = ("from_local", "redistribute", "to_local")  # methods of a DTensor
 _axes: "weakref.WeakKeyDictionary[Graph, _GraphAxes]" = weakref.WeakKeyDictionary()
 
 
