@@ -10,6 +10,7 @@ import torch
 import tensorstate_gpu as ts
 from tensorstate_gpu._capturing.pass_marks import PassMarks
 from tests.support.points import new_point, rows_of
+from tests.support.torch_models import Breaking
 
 KINDS = {
     "states": {},
@@ -35,17 +36,6 @@ def instance_counts(run, kept, tmp_path):
         listed = [layer.instance_count for layer in stored.efficiency_layers]
         assert [each for each in listed if each] == [each for each in counts if each]
     return counts
-
-
-class Breaking(torch.nn.Module):
-    """Passes its input on, or raises what it is told to."""
-
-    error = None
-
-    def forward(self, x):
-        if self.error is not None:
-            raise self.error
-        return x
 
 
 @pytest.fixture

@@ -10,14 +10,6 @@ from tensorstate_gpu import information, reporting
 ROWS = np.array([[3], [0], [3], [1]], np.uint8)
 
 
-@pytest.fixture
-def run():
-    point = ts.CapturePoint("relu")
-    point.declare(neurons=2)
-    point.append(ROWS, instances=4, labels=[0, 0, 1, 1])
-    return ts.Run([point])
-
-
 @pytest.mark.parametrize("begin", [ts.capture, ts.build_efficiency_model])
 @pytest.mark.parametrize("guessed", ["layers", "store", "mode"])
 def test_an_option_that_is_not_there_shows_all_that_are(guessed, begin):

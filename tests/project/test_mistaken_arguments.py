@@ -13,14 +13,6 @@ GROUPS = np.array([[4, 2, 1], [3, 2, 2]])
 
 
 @pytest.fixture
-def run():
-    point = ts.CapturePoint("relu")
-    point.declare(neurons=2)
-    point.append(ROWS, instances=4, labels=[0, 0, 1, 1])
-    return ts.Run([point])
-
-
-@pytest.fixture
 def stored(tmp_path):
     with ts.Store(tmp_path / "run.zarr", "x") as store:
         point = ts.CapturePoint("relu", store)

@@ -9,20 +9,10 @@ import torch
 
 import tensorstate_gpu as ts
 from tensorstate_gpu import testing
+from tests.support.torch_models import Breaking
 
 SIZES = ((8, 16), (24, 8), (5, 9))
 LAYERS = [f"tasks.{task}.{place}" for task in range(len(SIZES)) for place in (0, 2)]
-
-
-class Breaking(torch.nn.Module):
-    """Passes its input on, or raises what it is told to."""
-
-    error = None
-
-    def forward(self, x):
-        if self.error is not None:
-            raise self.error
-        return x
 
 
 class Tasks(torch.nn.Module):

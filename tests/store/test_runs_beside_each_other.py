@@ -10,18 +10,8 @@ import torch
 import tensorstate_gpu as ts
 from tensorstate_gpu._capturing.options import CaptureOptions
 from tests.support.points import new_point, rows_of
+from tests.support.torch_models import Breaking
 from tests.support.waiting import wait_until
-
-
-class Breaking(torch.nn.Module):
-    """Passes its input on, or raises what it is told to."""
-
-    error = None
-
-    def forward(self, x):
-        if self.error is not None:
-            raise self.error
-        return x
 
 
 def model_of(*sizes):

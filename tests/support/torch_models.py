@@ -70,3 +70,14 @@ class Autoencoder(nn.Module):
 
     def forward(self, x):
         return self.decoder(self.encoder(x))
+
+
+class Breaking(nn.Module):
+    """Passes its input on, or raises what it is told to."""
+
+    error: BaseException | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.error is not None:
+            raise self.error
+        return x
