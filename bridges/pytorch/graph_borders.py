@@ -21,7 +21,8 @@ from .axis_flow.across_graphs import (
     note_left,
     traced_axes,
 )
-from .pass_counter import NOT_IN_CUDA_GRAPHS, counter_of
+from .pass_counter import counter_of
+from .pass_operators import NOT_IN_CUDA_GRAPHS
 from .tensors import is_real_pass
 
 _library: Any = torch.library.Library("tensorstate_gpu", "FRAGMENT")  # type: ignore[no-untyped-call]

@@ -18,7 +18,7 @@ from .entrances import IdleWatcher, entrances
 from .hooks import StateCaptureHook
 from .marked_classes import MarkingHook, register_first
 from .method_calls import MethodCall, MethodWatcher
-from .pass_counter import NOT_IN_CUDA_GRAPHS
+from .pass_operators import NOT_IN_CUDA_GRAPHS
 from .tensors import is_exporting, is_real_pass, shared_tensor
 from .untraced import untraced
 

@@ -18,7 +18,8 @@ from .batch_plan import Planned
 from .graph_borders import NOTHING_KNOWN
 from .marked_classes import MarkingHook
 from .module_log import ModuleLog
-from .pass_counter import NOT_IN_CUDA_GRAPHS, PassCounter
+from .pass_counter import PassCounter
+from .pass_operators import NOT_IN_CUDA_GRAPHS
 from .spread_tensors import part_in_graph
 from .tensors import is_exporting, is_real_forward, shared_tensor
 from .untraced import tell_dynamo

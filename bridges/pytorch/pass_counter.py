@@ -25,7 +25,7 @@ from .bypasses import Bypasses
 from .current_pass import CurrentPass
 from .marked_classes import MarkingHook, register_first
 from .tensors import first_tensor, is_exporting, is_real_pass, shared_tensor
-from .thread_pass import Method, Owner, ThreadPass, call_of_compiled
+from .thread_pass import Method, Owner, ThreadPass
 
 
 class PassCounter(MarkingHook):
@@ -33,7 +33,7 @@ class PassCounter(MarkingHook):
 
     Each thread has a time of its own; see PassTimes. The operators of compiled graphs that count
     and capture have a tensor in common, so they run in their order. They find the counter by its
-    key, which is data in that tensor.
+    key, which is data in that tensor: see counter_of() and pass_operators.py.
     """
 
     counts_passes = True  # which tells the graphs of models from others
@@ -271,49 +271,6 @@ _new_keys = itertools.count()
 _counters: "weakref.WeakValueDictionary[int, PassCounter]" = weakref.WeakValueDictionary()
 
 
-# For operators: a CUDA graph would not call them when it is replayed. Older versions have no tag.
-_tag = getattr(torch.Tag, "cudagraph_unsafe", None)
-NOT_IN_CUDA_GRAPHS = () if _tag is None else (_tag,)
-
-_library: Any = torch.library.Library("tensorstate_gpu", "FRAGMENT")  # type: ignore[no-untyped-call]
-_library.define(
-    "begin_pass(Tensor(a!) clock, Tensor? given, int batch_axis) -> ()", tags=NOT_IN_CUDA_GRAPHS
-)
-_library.define("end_pass(Tensor(a!) clock) -> ()", tags=NOT_IN_CUDA_GRAPHS)
-
-
 def counter_of(clock: torch.Tensor) -> PassCounter | None:
+    """Return the counter whose tensor this is, or was copied from."""
     return _counters.get(clock.tolist()[0])
-
-
-def _begin_pass(clock: torch.Tensor, given: torch.Tensor | None, batch_axis: int) -> None:
-    """Called by compiled graphs, perhaps with a copy of the tensor, which they copy back.
-
-    ``given``: the first tensor that the model is given. The clock is not changed: activation
-    checkpointing saves it, and rejects a changed tensor.
-    """
-    if is_real_pass(clock) and (counter := counter_of(clock)) is not None:
-        counter.end_broken()
-        counter.begin(_size(given, batch_axis) or None)
-        if counter.here.frame is None:
-            counter.here.around = call_of_compiled()
-
-
-def _size(given: torch.Tensor | None, axis: int) -> int:
-    """Return the size of an axis, 0 if there is none."""
-    return given.shape[axis] if given is not None and -given.ndim <= axis < given.ndim else 0
-
-
-def _end_pass(clock: torch.Tensor) -> None:
-    """Called by compiled graphs."""
-    if is_real_pass(clock) and (counter := counter_of(clock)) is not None:
-        counter.end()
-
-
-def _do_nothing(clock: torch.Tensor, *_: object) -> None:
-    """Traced passes do not count."""
-
-
-for name, function in {"begin_pass": _begin_pass, "end_pass": _end_pass}.items():
-    _library.impl(name, function, "CompositeExplicitAutograd")
-    torch.library.register_fake(f"tensorstate_gpu::{name}", _do_nothing, lib=_library)

@@ -1,8 +1,6 @@
 """PyTorch: Stage, where packed rows of a layer wait, and to which a CUDA graph can append."""
 
-import json
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,27 +36,12 @@ from tensorstate_gpu._states.packing import pack
 from tensorstate_gpu.errors import NotCapturable
 
 from .appended import Appended
-from .axis_flow.factors import BATCH
-from .found_axis import FoundAxis
-from .other_devices import has_backend
-from .tensors import check_dense, is_real_pass, is_recorded
+from .placement import Placement, inputs_first, placement_from
+from .tensors import is_real_pass, is_recorded
 
 # Held while the host appends a batch, and from drain() to release(): no batch comes in between.
 # Replays of CUDA graphs do not ask for it.
 APPENDING = ForkSafeLock()
-
-
-class Placement(NamedTuple):
-    """Where the neurons and the inputs are in the tensors of a layer, and which neurons fire.
-
-    ``inputs``: the axis that counts the inputs; None if they are not known.
-    """
-
-    axis: int
-    inputs: int | None
-    ndim: int
-    neurons: int
-    threshold: float
 
 
 class Staged(NamedTuple):
@@ -84,7 +67,7 @@ class Stage:
 
     def __init__(self, capacity: int, placement: Placement, device: torch.device) -> None:
         self.neurons = placement.neurons
-        self.placement = json.dumps(placement)
+        self.placement = placement.as_text()
         self.labels: torch.Tensor | None = None
         self.appended = Appended()
         self._takes_batches = True
@@ -178,7 +161,7 @@ class Stage:
 
     def why_unknown(self, lost: str) -> str | None:
         """Return why it is not known which rows belong to which input; None if it is."""
-        if _placement(self.placement).inputs is not None:
+        if placement_from(self.placement).inputs is not None:
             return None
         return lost or "in a stage, inputs must be along an axis of their own"
 
@@ -191,47 +174,6 @@ def _fixed(*shape: int, dtype: torch.dtype, device: torch.device) -> torch.Tenso
     tensor = torch.empty(*shape, dtype=dtype, device=device).fill_(0)
     tensor._dynamo_static_input_type = "unguarded"  # type: ignore[attr-defined]
     return tensor
-
-
-def placement_of(
-    tensor: torch.Tensor, found: FoundAxis, threshold: float, inputs: int | None, name: str
-) -> Placement:
-    """Return where neurons and inputs are in the tensors of a layer.
-
-    ``inputs``: how many the pass has, if it is known. Raises TypeError or ValueError for a tensor
-    that cannot be staged.
-    """
-    check_dense(tensor, name)
-    if not has_backend(tensor):
-        raise NotCapturable(f"{name}: stage_rows= is for the cpu and cuda, not {tensor.device}")
-    if tensor.is_quantized:
-        raise TypeError(f"{name}: quantized tensors cannot be staged: capture without stage_rows=")
-    if not -tensor.ndim <= found.axis < tensor.ndim:
-        raise ValueError(f"{name}: the neuron axis is {found.axis} of {tensor.ndim}")
-    axis = found.axis % tensor.ndim
-    of_inputs = _axis_of_inputs(found, axis, tensor.shape, inputs)
-    return Placement(axis, of_inputs, tensor.ndim, tensor.shape[axis], threshold)
-
-
-def _axis_of_inputs(
-    found: FoundAxis, axis: int, shape: Sequence[int], inputs: int | None
-) -> int | None:
-    """Return the axis that counts the inputs, and nothing else; None if there is none.
-
-    Only where the pass was not followed are inputs along axis 0, if that has as many entries.
-    """
-    axes = [[factor.kind for factor in factors] for factors in found.factors or ()]
-    if [BATCH] in axes:
-        return axes.index([BATCH])
-    usual = 1 if found.batch_second and len(shape) == 3 else 0
-    if found.followed or usual == axis or inputs not in (None, shape[usual]):
-        return None
-    return usual
-
-
-@lru_cache(maxsize=1024)
-def _placement(text: str) -> Placement:
-    return Placement(*json.loads(text))
 
 
 # ---- the operator --------------------------------------------------------------------------------
@@ -259,7 +201,7 @@ def _append(
     """
     if not is_real_pass(x) or not x.numel():
         return
-    place = _placement(placement)
+    place = placement_from(placement)
     if x.ndim == place.axis == place.ndim - 1:
         x = x.unsqueeze(-1)  # each entry is one state of one neuron
     if (x.ndim, x.shape[place.axis]) != (place.ndim, place.neurons):
@@ -270,7 +212,7 @@ def _append(
     if x.device != rows.device:
         raise ValueError(f"the stage is on {rows.device}, and a batch on {x.device}")
     inputs = UNKNOWN if place.inputs is None else x.shape[place.inputs]
-    view, axis = _inputs_first(x, place)
+    view, axis = inputs_first(x, place)
     states = plain_torch_tensor(view) or borrow(view, "states")
     backend = backend_for(states.device)
     with backend.working_on(states, exports=False, recorded=True):
@@ -284,13 +226,6 @@ def _append(
             backend.append_to_stage(packed, inputs, given, stage)
             if note is not None:
                 note(len(packed))
-
-
-def _inputs_first(x: torch.Tensor, place: Placement) -> tuple[torch.Tensor, int]:
-    """Return a view whose rows are sorted by input, and the axis of its neurons."""
-    if not place.inputs:
-        return x, place.axis
-    return x.movedim(place.inputs, 0), place.axis + (place.axis < place.inputs)
 
 
 def _native(tensor: torch.Tensor, backend: Backend) -> NativeArray:

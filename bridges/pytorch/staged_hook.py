@@ -25,8 +25,9 @@ from .found_axis import FoundAxis
 from .hooks import StateCaptureHook
 from .module_log import ModuleLog
 from .operator import Receiver
+from .placement import placement_of
 from .spread_tensors import local_part, part_in_graph
-from .stage import APPENDING, Stage, Staged, checked_labels, placement_of
+from .stage import APPENDING, Stage, Staged, checked_labels
 from .tensors import first_tensor, is_exporting, is_real_forward, is_recorded
 
 # A CUDA graph writes into the stages that it was recorded with, whether or not their captures have

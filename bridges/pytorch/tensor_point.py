@@ -12,18 +12,15 @@ from torch.nn.utils.rnn import PackedSequence
 from tensorstate_gpu._arrays.array_types import NativeArray
 from tensorstate_gpu._arrays.dlpack import Tensor, borrow, plain_torch_tensor
 from tensorstate_gpu._arrays.thresholds import Threshold
-from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.pass_notes import Mask
 from tensorstate_gpu._process.num_threads import prefer_single_thread
 from tensorstate_gpu._states.backends import backend_for, device_of
 from tensorstate_gpu._states.packing import pack
-from tensorstate_gpu.errors import warn_of_contradicted, warn_of_guesses, warn_of_unmasked
+from tensorstate_gpu.errors import warn_of_unmasked
 
+from .axis_point import AxisPoint
 from .batch_plan import BatchPlan, BatchPlans, Planned
-from .eager_gaps import OUTSIDE
-from .forward_passes import ForwardPasses
-from .found_axis import FLOW, GUESS, LAYER, RULE, FoundAxis, find_axis
-from .neuron_axes import UNKNOWN, AxisRule
+from .found_axis import LAYER, FoundAxis
 from .other_devices import has_backend, pack_by_torch
 from .quantized import integers_of
 from .rows_by_input import RowsByInput, rows_by_input
@@ -31,59 +28,21 @@ from .spread_tensors import Layout, layout_by_weight, layout_given, local_part
 from .tensors import check_dense, values_of
 
 
-class TensorPoint(CapturePoint):
-    """A capture point of tensors: finds their neurons, their inputs, and the rows to be kept.
+class TensorPoint(AxisPoint):
+    """A capture point of tensors: finds their inputs, and packs the rows to be kept."""
 
-    Without passes of a model that are followed, the class of the layer tells the axis, if anything.
-    """
-
-    _rule: AxisRule | None = None
-    _passes: ForwardPasses | None = None
     _told_of_mask = False
     _module: "weakref.ref[nn.Module] | None" = None
     _place = "post"
     _layout: Layout | None = None  # of the first tensor
     _ndim = 0  # of the last tensor
-    _is_inferred = False  # the axis, in passes of some kind: it may be another one in later passes
-    _width = -1  # neurons of the last batch with such an axis
     may_be_slice = False  # of a tensor parallel model, without a sign of how it is spread
     _plans: BatchPlans | None = None  # None: each batch is looked at
 
     def __init__(self, *args: Any, **keywords: Any) -> None:
         super().__init__(*args, **keywords)
-        # By the kind of the model's inputs, and the number of axes.
-        self._found: dict[tuple[object, int], FoundAxis] = {}
         if self.firing is None:
             self._plans = BatchPlans()
-
-    def _sizes_with_neurons(self, sizes: tuple[object, ...]) -> tuple[object, ...]:
-        found = self._found_with(len(sizes))
-        return (*sizes, 1) if found is not None and found.of_one_neuron else sizes
-
-    def _axis_for(self, sizes: Sequence[object]) -> int:
-        if self.neuron_axis is not None or not sizes:
-            return super()._axis_for(sizes)
-        of_one = self._found_with(len(sizes) - 1)
-        if of_one is not None and of_one.of_one_neuron:
-            return of_one.axis
-        found = self._found_with(len(sizes))
-        return (self._rule or UNKNOWN).axis(len(sizes)) if found is None else found.axis
-
-    def _found_with(self, ndim: int) -> FoundAxis | None:
-        """Return the axis of tensors with so many axes, if there have been any."""
-        return next((found for (_, n), found in self._found.items() if n == ndim), None)
-
-    def forget_guesses(self) -> None:
-        """Forget what was guessed of the axes: no rows are left that mean it."""
-        for key, found in [*self._found.items()]:
-            if found.origin in (RULE, GUESS):
-                del self._found[key]
-            elif found.moved:
-                self._found[key] = replace(found, moved=False)
-
-    def has_seen(self, kind: object) -> bool:
-        """Return whether the axes in passes of a kind have been followed."""
-        return any(of == kind and not found.missed for (of, _), found in self._found.items())
 
     def _capture(
         self,
@@ -315,61 +274,3 @@ class TensorPoint(CapturePoint):
         if self.firing is not None:
             return tensor.dequantize(), self.threshold
         return integers_of(tensor, axis, self.threshold)
-
-    def _axis_of(self, tensor: torch.Tensor, traced: str | None) -> FoundAxis:
-        """Return the axis of a tensor's neurons; found once for each kind of the model's inputs."""
-        passes = self._passes
-        kind = None if passes is None else passes.current.signature
-        if kind is None:
-            if traced is None and passes is not None and passes.is_outside_of_graphs():
-                traced = OUTSIDE
-            kind = traced
-        found = self._found.get((kind, tensor.ndim))
-        if found is None or (found.missed and passes is not None and passes.current.flow):
-            found = find_axis(
-                tensor, self._rule or UNKNOWN, self.neuron_axis, passes, traced, found
-            )
-            found = self._found[kind, tensor.ndim] = self._as_known(found)
-            if passes is not None and found.origin in (FLOW, RULE, GUESS):
-                self._is_inferred = True
-            if passes is not None and found.origin == GUESS:
-                passes.warn_of(warn_of_guesses, self.name, found.cause)
-        return found
-
-    def _is_left_out(self, found: FoundAxis, neurons: int, before: int | None) -> bool:
-        """Return whether a batch of so many neurons does not mean what earlier ones do, and warn.
-
-        The axis of one or the other is wrong, or the layer has no fixed number of neurons: the
-        user's forward does not fail for that. Where a rule says the axis, it is the latter.
-        ``before``: neurons of earlier ones, if there are any.
-        """
-        assert self._passes is not None
-        if neurons and not found.moved and (found.origin == RULE or before in (None, neurons)):
-            self._width = neurons
-            return False
-        cause = f"{neurons} neurons along axis {found.axis} ({found.origin})"
-        self._passes.warn_of(warn_of_contradicted, self.name, cause)
-        if found.origin == FLOW and not found.moved:
-            self._passes.tell_sizes_apart()
-        return True
-
-    def _as_known(self, found: FoundAxis) -> FoundAxis:
-        """Compare an axis with those of passes of other kinds.
-
-        One that is not certain is that of another kind, if only there it is, and else as it was
-        guessed first; and one that is has moved, if there it was guessed elsewhere.
-        """
-        others = [each for (_, ndim), each in [*self._found.items()] if ndim == found.ndim]
-        if found.origin in (RULE, GUESS):
-            known = (each for each in others if each.origin in (LAYER, FLOW))
-            if (other := next(known, None)) is not None:
-                found = found.as_elsewhere(other)
-            elif others:
-                # A rule is none if batches with more entries show that the axis is a guess.
-                is_guess = GUESS in {each.origin for each in others}
-                origin = GUESS if is_guess else found.origin
-                found = replace(found, axis=others[0].axis, origin=origin)
-        if found.origin in (LAYER, FLOW):
-            guessed = (each.axis for each in others if each.origin in (RULE, GUESS))
-            return replace(found, moved=any(axis != found.axis for axis in guessed))
-        return found

@@ -26,6 +26,7 @@ from tensorstate_gpu.store.committer import CommitSnapshot, Committer
 from tensorstate_gpu.store.counts_writer import CountsWriter
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.layer_writer import LayerWriter
+from tensorstate_gpu.store.listed_layers import ListedLayers
 from tensorstate_gpu.store.options import WriterOptions
 from tensorstate_gpu.store.rewinding import delete_forgotten, position_in, rewound
 from tensorstate_gpu.store.run_passes import PassesByRun, RunPasses
@@ -57,11 +58,9 @@ class RunWriter:
         self.compressor = options.compressor
         self.progress = CommitProgress(options.progress)
         self._clock = CommitClock(options.commit_rows, options.commit_seconds)
-        self._names: dict[str, None] = dict.fromkeys(record.layers)
-        self._without_case = {each.casefold(): each for each in record.layers}
+        self._names = ListedLayers(record.layers)
         self._layers: dict[str, WrittenLayer] = {}
         self._passes = PassesByRun(self._layers)
-        self._order = dict.fromkeys(record.layers)  # of all names that ever were among these
         self._removals: Counter[str] = Counter()  # of layers, by name: those that are not done yet
         self._sources: weakref.WeakValueDictionary[str, BatchSource] = weakref.WeakValueDictionary()
         # Jobs ask for it, too. A signal handler that commits waits for them, so none may run in a
@@ -92,7 +91,7 @@ class RunWriter:
         ``run``: whose passes it runs in; None for a capture point that belongs to no run.
         """
         with deferred_interrupts(), self._lock:
-            self._names[name] = self._order[name] = None
+            self._names.add(name)
             self._passes.add(name, run).follow(name, source.clock)
             self._sources[name] = source
 
@@ -111,22 +110,13 @@ class RunWriter:
         with deferred_interrupts(), self._lock:
             if name not in self._layers:
                 self._forget(name)
-                self._order.pop(name, None)
+                self._names.forget(name)
             elif self.life.is_open():  # a pass that broke may have written files
                 self.remove([name])
 
     def check_folder_of(self, name: str) -> None:
         """Raise ValueError if a layer would share its folder with one of another name."""
-        alike = name.casefold()
-        other = self._without_case.get(alike)
-        if other not in self._names:  # it was released, or never taken
-            other = self._without_case[alike] = name
-        if other != name and self.files.ignores_case():
-            raise ValueError(
-                f"the file system of {self.files} does not tell capital letters from small ones: "
-                f"{name!r} would share a folder with {other!r}; capture one of them into another "
-                "store"
-            )
+        self._names.check_folder_of(name, self.files)
 
     def open_layer(
         self,
@@ -141,7 +131,7 @@ class RunWriter:
         with deferred_interrupts(), self._lock:
             layer = kind(self, name, neurons, capture, committed, facts)
             self._background.start()
-            self._names[name] = self._order[name] = None
+            self._names.add(name)
             self._layers[name] = layer
             return layer
 
@@ -194,7 +184,7 @@ class RunWriter:
 
     def _forget(self, name: str) -> bool:
         """List a layer in no further commit. Return whether there may be files of it."""
-        self._names.pop(name, None)
+        self._names.remove(name)
         self._passes.remove([name])
         return self._layers.pop(name, None) is not None or self.committed(name) is not None
 
@@ -355,8 +345,7 @@ class RunWriter:
         with self._lock:
             self._clock.mark_committed()
             layers = {name: (layer, layer.snapshot()) for name, layer in self._layers.items()}
-            names = [name for name in self._order if name in self._names]
-            return CommitSnapshot(names, layers, ends)
+            return CommitSnapshot(self._names.in_order(), layers, ends)
 
     def _commit_when_idle(self) -> None:
         with self._lock:

@@ -3,8 +3,9 @@
 from . import sequences, sizes, weighted, writes  # noqa: F401 (they register their rules)
 from .across_graphs import TracedAxes, traced_axes
 from .graph_axes import axes_in_graph, mark_input_in_graph
-from .known_axes import LOST_AT, ONE_NEURON, KnownAxes
+from .known_axes import KnownAxes
 from .mode import AxisFlow
+from .noted_axes import LOST_AT, ONE_NEURON
 
 __all__ = [
     "LOST_AT",

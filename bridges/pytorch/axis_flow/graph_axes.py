@@ -9,7 +9,6 @@ import weakref
 from collections.abc import Iterable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
 from torch.utils._pytree import tree_map
@@ -28,6 +27,7 @@ from .across_graphs import (
 from .borders import add_begin, add_end, clock_in, is_plain, name_of_operator
 from .factors import BATCH, NEURON, POSITION, Axes, counts_inputs, has, only_whole, without
 from .known_axes import KnownAxes
+from .stand_ins import StandIns
 
 
 def axes_in_graph(batch_axis: str) -> str:
@@ -139,8 +139,7 @@ class _GraphAxes:
         self._is_alone = is_alone
         self._taken_over: dict[str, TracedAxes] = {}  # by the names of placeholders
         self._followed: set[str] = set()  # names of nodes
-        self._stand_ins: dict[int, tuple[Tensor, Tensor]] = {}  # of tensors without data, by id
-        self._memories: dict[int, torch.UntypedStorage] = {}  # of these, by that of the tensors
+        self._values = StandIns()
 
     def _begin(self) -> None:
         self._known = KnownAxes()
@@ -151,7 +150,7 @@ class _GraphAxes:
     def describe(self, node: Node) -> TracedAxes:
         """Return what is known of a node."""
         self._follow_new_nodes(node.graph)
-        tensor = self._value_of(node)
+        tensor = self._values.of(node)
         axes, cause = self._known.axes(tensor), self._known.why_unknown(tensor)
         lost = self._known.why_inputs_are_lost(tensor)
         if axes is not None:
@@ -166,16 +165,16 @@ class _GraphAxes:
             self._follow_new_nodes(node.graph)  # what an earlier pass has computed, too
         if is_within:
             for known in (self._known, self._with_positions):
-                known.mark_given_within(self._value_of(node), self.batch_axis)
+                known.mark_given_within(self._values.of(node), self.batch_axis)
             return
         if not self._has_begin:  # then the inputs of the graph are those of another function
             self._begin()
             self._has_begin, self._is_alone = True, False
             self._followed |= {each.name for each in node.graph.nodes}
-        self._mark(self._value_of(node))
+        self._mark(self._values.of(node))
 
     def _mark_given(self, node: Node) -> None:
-        tensor = self._value_of(node)
+        tensor = self._values.of(node)
         self._mark(tensor)
         if self._is_alone and counts_inputs(axes := self._known.axes(tensor)):
             self._taken_over[node.name] = UNKNOWN._replace(axes=axes)
@@ -193,12 +192,12 @@ class _GraphAxes:
         """Return whether it is known here first what a tensor is that the graph is given."""
         is_given = node.op == "placeholder" and node.name not in self._taken_over
         return (
-            is_given and not self._is_alone and self._known.axes(self._value_of(node)) is not None
+            is_given and not self._is_alone and self._known.axes(self._values.of(node)) is not None
         )
 
     def _take_over(self, node: Node) -> None:
         """Note what the graph before this one knows of a tensor, if any does."""
-        tensor, before = self._value_of(node), _known_before(node)
+        tensor, before = self._values.of(node), _known_before(node)
         if not isinstance(tensor, Tensor):
             return
         if before is None:
@@ -248,20 +247,20 @@ class _GraphAxes:
             self._take_over(node)
         elif node.op in ("call_function", "call_method"):
             function: Any = node.target
-            args = tree_map(self._value_of, node.args)
+            args = tree_map(self._values.of, node.args)
             if function is operator.getitem and isinstance(args[0], tuple):
-                self._is_same(node.meta.get("example_value"), args[0][args[1]])
+                self._values.note_same(node.meta.get("example_value"), args[0][args[1]])
                 return
             if function is getattr:  # x.mT
                 function, args = getattr(Tensor, args[1]).__get__, args[:1]
             elif getattr(function, "__name__", function) in _OF_RANKS:
-                self._is_spread(args[0], self._value_of(node))
+                self._is_spread(args[0], self._values.of(node))
                 return
             elif isinstance(function, str):
                 function = getattr(Tensor, function)
-            kwargs = tree_map(self._value_of, node.kwargs)
+            kwargs = tree_map(self._values.of, node.kwargs)
             for known in (self._known, self._with_positions):
-                known.follow(function, args, kwargs, self._value_of(node))
+                known.follow(function, args, kwargs, self._values.of(node))
 
     def _is_spread(self, tensor: Tensor, part: Tensor) -> None:
         """Note that a part of a tensor that ranks share has its axes, or it those of a part.
@@ -271,38 +270,6 @@ class _GraphAxes:
         for known in (self._known, self._with_positions):
             axes, lost = known.axes(tensor), known.why_inputs_are_lost(tensor)
             known.note_before(part, axes and axes_at(axes, part.shape, None), lost)
-
-    def _is_same(self, value: Any, output: Any) -> None:
-        """Note that a value is one of the outputs of a function: a copy of it, of operators such as
-        flex_attention.
-        """
-        if isinstance(value, Tensor) and id(value) not in self._stand_ins:
-            self._stand_ins[id(value)] = (value, output)
-
-    def _value_of(self, argument: Any) -> Any:
-        """Return what stands for an argument of a node: for a node, tensors with plain shapes."""
-        if isinstance(argument, Node):
-            return tree_map(self._stand_in, argument.meta.get("example_value"))
-        return argument
-
-    def _stand_in(self, value: Any) -> Any:
-        if isinstance(value, torch.SymInt):
-            return value.node.hint
-        if not isinstance(value, Tensor):
-            return value
-        if value.is_nested:  # whose sizes are no numbers: nothing is known of it
-            return None
-        if id(value) not in self._stand_ins:
-            self._stand_ins[id(value)] = (value, _with_plain_shape(value, self._memory_for(value)))
-        return self._stand_ins[id(value)][1]
-
-    def _memory_for(self, value: Tensor) -> torch.UntypedStorage | None:
-        """Return the memory of what stands for a tensor, which that of its views shares."""
-        try:
-            key = value.untyped_storage()._cdata
-        except (NotImplementedError, RuntimeError):  # of sparse tensors, for example
-            return None
-        return self._memories.setdefault(key, torch.empty(0, device="meta").untyped_storage())
 
 
 _OF_RANKS = ("from_local", "redistribute", "to_local")  # methods of a DTensor
@@ -319,18 +286,6 @@ def _joined(axes: Axes, with_positions: Axes | None) -> Axes:
     """Return axes with those of the others that count positions, where no neurons are."""
     pairs = zip(axes, with_positions or axes, strict=True)
     return tuple(b if has(b, POSITION) and not has(a, NEURON) else a for a, b in pairs)
-
-
-def _with_plain_shape(tensor: Tensor, memory: torch.UntypedStorage | None) -> Tensor:
-    """Return a tensor without data whose sizes are no symbols: comparing these would be a guard."""
-    sizes, strides = (
-        [size.node.hint if isinstance(size, torch.SymInt) else size for size in each]
-        for each in (tensor.shape, tensor.stride())
-    )
-    plain = torch.empty_strided(sizes, strides, dtype=tensor.dtype, device="meta")
-    if memory is not None:
-        plain.set_(memory, 0, sizes, strides)
-    return nn.Parameter(plain, requires_grad=False) if isinstance(tensor, nn.Parameter) else plain
 
 
 def _is_given(node: Node) -> bool:

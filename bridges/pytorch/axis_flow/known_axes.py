@@ -1,18 +1,15 @@
 """KnownAxes: what is known of the axes of tensors, call by call."""
 
 import weakref
-from collections.abc import Iterable, MutableMapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils.weak import WeakTensorKeyDictionary
 
-from ..spread_tensors import is_spread
 from .calls import Call, axes_of_outputs, name_of, tensors_in
 from .factors import (
     BATCH,
     NEURON,
-    POSITION,
     Axes,
     batch,
     counts_inputs,
@@ -21,11 +18,11 @@ from .factors import (
     neuron_places,
     others,
     position,
-    resized,
     without,
 )
 from .listed_inputs import ListedInputs
-from .lost_neurons import ONE, lost_neurons
+from .lost_neurons import lost_neurons
+from .noted_axes import INPUTS_LOST_AT, NotedAxes
 from .same_shape import rule_of
 from .sequences import forget_numbers, note_inverse, note_numbers
 from .taken_rows import TakenRows
@@ -41,17 +38,12 @@ _IGNORED = {
 
 _WRITING = {"__setitem__", "copy_", "data="}
 
-# Why no axis of a tensor is known to hold its neurons.
-ONE_NEURON = "it has one neuron for each of its entries"
-_NEVER_HAD = "no torch functions lead to it from a layer with weights"
-LOST_AT = "lost at "
-INPUTS_LOST_AT = "inputs lost at "
 
-
-class KnownAxes:
+class KnownAxes(NotedAxes):
     """What is known of the axes of tensors, from the functions that have been called."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.inputs: int | None = None  # the batch size
         self.takes_one_input = False  # what was taken for several inputs is one
         self.is_told = False  # to some layer, how many inputs there are
@@ -59,54 +51,9 @@ class KnownAxes:
         self.is_one_sequence = False  # likewise, of a single one, which was noticed too late
         self.has_joined_list = False  # the tensors of a list are one batch now
         self.latest_weight: weakref.ref[Tensor] | None = None  # with which something was computed
-        self._axes: MutableMapping[Tensor, Axes] = WeakTensorKeyDictionary()
-        self._weights: MutableMapping[Tensor, bool] = WeakTensorKeyDictionary()
-        self._lost_at: MutableMapping[Tensor, str] = WeakTensorKeyDictionary()
-        self._inputs_lost_at: MutableMapping[Tensor, str] = WeakTensorKeyDictionary()
         self._listed, self._taken = ListedInputs(), TakenRows()
 
-    # ---- what is known -------------------------------------------------------------------------
-
-    def axes(self, tensor: Any) -> Axes | None:
-        """Return the axes of a tensor, or None."""
-        if not isinstance(tensor, Tensor):
-            return None
-        found = self._axes.get(tensor)
-        if found is None and (part := _part_here(tensor)) is not None and part in self._axes:
-            return _of_shape(self._axes[part], tensor)
-        return found
-
-    def why_unknown(self, tensor: Tensor) -> str:
-        """Return why no axis of a tensor is known to hold its neurons."""
-        axes, name = self._axes.get(tensor), self._lost_at.get(tensor)
-        places = [i for i, axis in enumerate(axes or ()) if has(axis, NEURON)]
-        if len(places) > 1:
-            return f"axes {', '.join(map(str, places))} hold parts of them"
-        is_of_inputs = tensor.ndim == 1 and (counts_inputs(axes) or len(tensor) == 1)
-        if name == ONE or (name and is_of_inputs):
-            return ONE_NEURON
-        return f"{LOST_AT}{name}" if name else _NEVER_HAD
-
-    def why_inputs_are_lost(self, tensor: Tensor) -> str:
-        """Return why it is not known of a tensor which of its entries belong to which input."""
-        name = self._inputs_lost_at.get(tensor)
-        return f"{INPUTS_LOST_AT}{name}" if name else "computed from nothing that counts inputs"
-
-    def has_lost_inputs(self, tensor: Any) -> bool:
-        """Return whether a tensor was computed from inputs, and is not known to have them."""
-        return isinstance(tensor, Tensor) and tensor in self._inputs_lost_at
-
-    def _comes_from_inputs(self, tensor: Tensor) -> bool:
-        return counts_inputs(self.axes(tensor)) or self.has_lost_inputs(tensor)
-
-    def is_lost(self, tensor: Any) -> bool:
-        """Return whether nothing is known of a tensor that was computed from neurons."""
-        unknown = isinstance(tensor, Tensor) and tensor not in self._axes
-        return unknown and tensor in self._lost_at
-
-    def is_weight(self, tensor: Any) -> bool:
-        """Return whether a tensor is a parameter, or was computed from parameters alone."""
-        return isinstance(tensor, nn.Parameter) or tensor in self._weights
+    # ---- what a model is given -----------------------------------------------------------------
 
     def mark_inputs(self, tensors: Iterable[Tensor], axis: int) -> None:
         """Mark the batch axis of the tensors that a model is given: those of one size there."""
@@ -237,9 +184,7 @@ class KnownAxes:
         if name is not None:
             self._lost_at[output] = name
         if axes is not None:
-            self._axes[output] = axes
-            if (part := _part_here(output)) is not None:
-                self._axes[part] = _of_shape(axes, part)
+            self._note_axes(output, axes)
         if call.tensors and (all(map(self.is_weight, call.tensors)) or _are_chosen_weights(call)):
             self._weights[output] = True
 
@@ -270,46 +215,6 @@ class KnownAxes:
             after = after_write(before, indexed, value, written, lost_inputs)
             self._forget_what_was_moved(target, before, after, name)
 
-    def _forget_what_was_moved(self, written: Tensor, before: Axes, after: Axes, name: str) -> None:
-        """Forget which inputs or positions rows are of, in all that share a tensor's memory."""
-        for kind in (BATCH, POSITION):
-            if not any(
-                has(x, kind) and not has(y, kind) for x, y in zip(before, after, strict=True)
-            ):
-                continue
-            self._forget(kind, written, name)
-
-    def _forget(self, kind: str, written: Tensor, name: str) -> None:
-        """Forget which inputs or positions all rows are of that share a tensor's memory."""
-        for tensor in self._sharing_memory_with(written):
-            if kind == BATCH and counts_inputs(self._axes[tensor]):
-                self._inputs_lost_at[tensor] = name
-            self._axes[tensor] = without(self._axes[tensor], kind)
-
-    def _lose(self, written: Tensor, name: str) -> None:
-        """Forget what is known of a tensor, and of all that share its memory."""
-        for tensor in self._sharing_memory_with(written):
-            del self._axes[tensor]
-            self._lost_at[tensor] = name
-
-    def _sharing_memory_with(self, written: Tensor) -> list[Tensor]:
-        memory = _memory(written)
-        return [t for t in list(self._axes.keys()) if t is written or _memory(t) == memory]
-
-
-def _part_here(tensor: Tensor) -> Tensor | None:
-    """Return the part of a DTensor that this rank has; None of other tensors.
-
-    It is the tensor itself that was made one, and that is computed with when it is one no longer.
-    """
-    whole: Any = tensor
-    return whole._local_tensor if is_spread(tensor) else None
-
-
-def _of_shape(axes: Axes, tensor: Tensor) -> Axes:
-    """Return the axes of a whole tensor as those of a part, or the other way round."""
-    return tuple(map(resized, axes, tensor.shape))
-
 
 def _are_chosen_weights(call: Call) -> bool:
     """Return whether a call takes matrices from a stack of weights: one for each expert."""
@@ -318,12 +223,3 @@ def _are_chosen_weights(call: Call) -> bool:
     if not chosen or stack.ndim < 3:
         return False
     return call.out.ndim == stack.ndim or call.shape[-2:] == tuple(stack.shape[-2:])
-
-
-def _memory(tensor: Tensor) -> int:
-    """Return the address of a tensor's memory, which its views share."""
-    try:
-        storage = tensor.untyped_storage()
-        return storage.data_ptr() or storage._cdata  # what stands for tensors has no data
-    except (NotImplementedError, RuntimeError):  # sparse tensors, tensors of functorch
-        return id(tensor)
