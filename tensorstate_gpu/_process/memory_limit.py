@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from time import monotonic
 
 from tensorstate_gpu._arguments import integer
 
@@ -19,7 +20,10 @@ _SHARE = 0.6  # of the memory of the machine, or of the container
 _UNKNOWN = 4 << 30  # where the system does not tell how much memory there is
 _PROC, _CONTROL_GROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 
+_SECONDS_KEPT = 1.0  # of what control groups tell
+
 _chosen: int | None = None
+_last_found: tuple[float, list[int]] | None = None  # of control groups: when, and their limits
 _of_task: ContextVar[int | None] = ContextVar("_of_task", default=None)
 
 
@@ -134,7 +138,19 @@ def _of_address_space() -> int | None:
 
 
 def _of_control_groups() -> list[int]:
-    """Return the limits of the control groups that this process is in, of version 2 and 1."""
+    """Return the limits of the control groups that this process is in, a second old at most.
+
+    A report of thousands of layers asks for them at each layer, and they are a dozen files.
+    """
+    global _last_found
+    now, found = monotonic(), _last_found
+    if found is None or not 0 <= now - found[0] < _SECONDS_KEPT:
+        _last_found = found = now, _read_control_groups()
+    return found[1]
+
+
+def _read_control_groups() -> list[int]:
+    """Read the limits of the control groups, of version 2 and 1."""
     try:
         lines = (_PROC / "self/cgroup").read_text().splitlines()
     except OSError:  # not Linux

@@ -7,9 +7,9 @@ from itertools import chain, islice
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tensorstate_gpu._arguments import positive_integer
+from tensorstate_gpu._process.progress import ProgressCallback, running_total, with_progress
 from tensorstate_gpu.information.divergences import js_divergences
-from tensorstate_gpu.information.label_permutations import generator_of
+from tensorstate_gpu.information.label_permutations import checked_permutations, generator_of
 from tensorstate_gpu.information.labelled_rows import HasInstances, Instances, LabelledRows
 
 Ints = NDArray[np.int64]
@@ -44,6 +44,7 @@ def class_divergences(
     *,
     instances: Instances = None,
     permutations: int = 19,
+    progress: ProgressCallback | None = None,
 ) -> ClassDivergences:
     """Return how much the states of each two classes differ, compared with permuted labels.
 
@@ -56,7 +57,10 @@ def class_divergences(
     states, labels, rng, instances
         As for `permutation_test`.
     permutations : int
-        Of each two classes. The smallest possible p-value is 1 / (permutations + 1).
+        Of each two classes. The smallest possible p-value is 1 / (permutations + 1). At most
+        1,000,000.
+    progress : callable, optional
+        Is called with the permutations done so far, of all pairs of classes, and all.
 
     Returns
     -------
@@ -76,17 +80,19 @@ def class_divergences(
     >>> found.p_value[0].tolist()
     [1.0, 1.0, 0.05]
     """
-    count, generator = positive_integer(permutations, "permutations"), generator_of(rng)
+    count, generator = checked_permutations(permutations), generator_of(rng)
     rows = LabelledRows.of(states, labels, instances)
     names, classes = rows.names, rows.classes
     _check_classes(rows)
     shape = len(names), len(names)
     found = ClassDivergences(names, np.zeros(shape), np.zeros(shape), np.ones(shape))
+    on_done = running_total(progress, count * (len(names) * (len(names) - 1) // 2))
     for one, other in zip(*np.triu_indices(len(names), 1), strict=True):
         chosen = (classes == one) | (classes == other)
         is_one = classes[chosen] == one
         permuted = (generator.permutation(is_one) for _ in range(count))
-        value, *null = _Pair(rows, chosen).divergences(chain([is_one], permuted))
+        samples = chain([is_one], with_progress(permuted, lambda _: 1, on_done))
+        value, *null = _Pair(rows, chosen).divergences(samples)
         # A sum in another order has other last digits.
         p_value = (1 + sum(each >= value - 1e-12 for each in null)) / (1 + count)
         for place in ((one, other), (other, one)):

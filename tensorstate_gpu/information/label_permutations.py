@@ -6,11 +6,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tensorstate_gpu._arguments import positive_integer
+from tensorstate_gpu._process.progress import ProgressCallback, running_total, with_progress
 from tensorstate_gpu.information.class_information import check_for_pairs, information_of
 from tensorstate_gpu.information.estimators import Estimator
 from tensorstate_gpu.information.labelled_rows import HasInstances, Instances, LabelledRows
 
 Ints = NDArray[np.int64]
+MOST_PERMUTATIONS = 1_000_000  # a p-value of a millionth; of 10**30, nobody sees the end
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,6 +44,7 @@ def permutation_test(
     instances: Instances = None,
     permutations: int = 999,
     estimator: Estimator = "plugin",
+    progress: ProgressCallback | None = None,
 ) -> PermutationTest:
     """Test whether states tell anything about labels, by permuting the labels of instances.
 
@@ -64,9 +67,11 @@ def permutation_test(
         is an instance. Instances without rows are left out.
     permutations : int
         The smallest possible p-value is 1 / (permutations + 1). Each permutation takes as long as
-        sorting the distinct pairs of instance and state.
+        sorting the distinct pairs of instance and state. At most 1,000,000.
     estimator : str
         As for `mutual_information`. The bias of "plugin" does not matter: the null has it too.
+    progress : callable, optional
+        Is called with the permutations done so far, and all.
 
     Returns
     -------
@@ -76,10 +81,10 @@ def permutation_test(
     ------
     TypeError, ValueError
         For states or labels of other shapes or types; if it is not known which rows belong to which
-        instance; if instances of a unit have different labels; if ``permutations`` is not a
-        positive integer, or ``rng`` neither a generator nor a seed; if the estimator is none for
-        `mutual_information`. What a capture point raises if it keeps counts only, or if rows belong
-        to no known instance.
+        instance; if instances of a unit have different labels; if ``permutations`` is not an
+        integer from 1 to 1,000,000, or ``rng`` neither a generator nor a seed; if the estimator is
+        none for `mutual_information`. What a capture point raises if it keeps counts only, or if
+        rows belong to no known instance.
 
     Notes
     -----
@@ -94,13 +99,14 @@ def permutation_test(
     (1.0, 0.01)
     """
     check_for_pairs(estimator)
-    generator, count = generator_of(rng), positive_integer(permutations, "permutations")
+    generator, count = generator_of(rng), checked_permutations(permutations)
+    on_done = running_total(progress, count)
     rows = LabelledRows.of(states, labels, instances)
     pairs, classes = _InstancesWithStates(rows), rows.classes
     value = pairs.information(classes, estimator)
-    null = np.array(
-        [pairs.information(generator.permutation(classes), estimator) for _ in range(count)]
-    )
+    permuted = (generator.permutation(classes) for _ in range(count))
+    each = (pairs.information(labels, estimator) for labels in permuted)
+    null = np.array([*with_progress(each, lambda _: 1, on_done)])
     reached = int((null >= value - 1e-12).sum())  # a sum in another order has other last digits
     return PermutationTest(value, null, (1 + reached) / (1 + count))
 
@@ -126,6 +132,11 @@ class _InstancesWithStates:
 
     def _sum_rows(self, groups: Ints) -> Ints:
         return np.bincount(groups, self._rows).astype(np.int64)  # exact: fewer than 2**53 rows
+
+
+def checked_permutations(permutations: object) -> int:
+    """Return a number of permutations of which the end can be waited for."""
+    return positive_integer(permutations, "permutations", MOST_PERMUTATIONS)
 
 
 def generator_of(rng: object) -> np.random.Generator:

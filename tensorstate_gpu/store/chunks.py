@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import google_crc32c
@@ -12,7 +13,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec
 from zarr.core.buffer import Buffer, default_buffer_prototype
-from zarr.storage import MemoryStore
+from zarr.storage import MemoryStore, StorePath
 
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 
@@ -30,6 +31,14 @@ def new_document(
     ``compressor``: a zarr codec or None. Packed states of wide layers hardly compress, and without
     a codec writing is as fast as the disk. A CRC-32C, which hardware computes, is always added.
     """
+    try:
+        text = _known_document(np.dtype(dtype), chunk_shape, compressor)
+    except TypeError:  # a codec without a hash
+        text = _document_by_zarr(np.dtype(dtype), chunk_shape, compressor)
+    return {**json.loads(text), "dimension_names": list(dimension_names)}
+
+
+def _document_by_zarr(dtype: np.dtype[Any], chunk_shape: tuple[int, ...], compressor: Any) -> bytes:
     memory: dict[str, Buffer] = {}
     zarr.create_array(
         MemoryStore(memory),
@@ -37,10 +46,13 @@ def new_document(
         chunks=chunk_shape,
         dtype=dtype,
         compressors=[*([] if compressor is None else [compressor]), Crc32cCodec()],
-        dimension_names=dimension_names,
     )
-    document: Document = json.loads(memory["zarr.json"].to_bytes())
-    return document
+    return memory["zarr.json"].to_bytes()
+
+
+# zarr creates arrays in a thread of its own, which a loaded machine makes slow (1 ms). Thousands of
+# layers have few shapes.
+_known_document = lru_cache(maxsize=256)(_document_by_zarr)
 
 
 def start_threads() -> None:
@@ -75,9 +87,10 @@ class ChunkCodec:
     def __init__(self, document: Document, chunk_shape: tuple[int, ...]) -> None:
         _check_shapes(document, chunk_shape)
         try:
-            one_chunk = json.dumps({**document, "shape": chunk_shape}).encode()
-            self._memory = {"zarr.json": _buffer(one_chunk)}
-            array = zarr.open_array(MemoryStore(self._memory), mode="r+")
+            one_chunk = json.loads(json.dumps({**document, "shape": chunk_shape}))
+            self._memory: dict[str, Buffer] = {}
+            # Not by open_array(), which waits for a thread of zarr's.
+            array = zarr.Array.from_dict(StorePath(MemoryStore(self._memory)), one_chunk)
             # Write chunks of zeros too: a missing chunk must not be mistaken for one.
             self._array: Any = array.with_config({"write_empty_chunks": True})
         except Exception as error:  # zarr raises errors of every kind

@@ -51,11 +51,24 @@ def test_packed_states_and_classes_of_other_sizes():
         ([1, 2], [0, 0], {}, "labels must be of two or more classes, got 1"),
         ([1, 2, 3], [0, 1], {}, "which of the 3 rows belong to which of the 2 labels"),
         ([1, 2], [0, 1], {"permutations": 0}, "permutations"),
+        ([1, 2], [0, 1], {"permutations": 10**30}, "permutations must be at most 1,000,000"),
     ],
 )
 def test_what_is_refused(states, labels, options, message):
     with pytest.raises(ValueError, match=message):
         information.class_divergences(states, labels, 0, **options)
+
+
+def test_progress():
+    seen = []
+    found = information.class_divergences(
+        np.arange(6), [0, 0, 1, 1, 2, 2], 0, permutations=4, progress=lambda *n: seen.append(n)
+    )
+    assert seen == [(done, 12) for done in range(1, 13)]  # of three pairs of classes
+    same = information.class_divergences(np.arange(6), [0, 0, 1, 1, 2, 2], 0, permutations=4)
+    np.testing.assert_array_equal(found.p_value, same.p_value)
+    with pytest.raises(TypeError, match="progress must be callable"):
+        information.class_divergences([1, 2], [0, 1], 0, progress=3)
 
 
 def test_permutations_are_compared_together(monkeypatch):

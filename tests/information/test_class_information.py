@@ -182,6 +182,8 @@ def test_equal_values_count_as_reached():
         ({"rng": None}, TypeError, "rng"),
         ({"rng": -1}, TypeError, "rng"),
         ({"permutations": 0}, ValueError, "permutations"),
+        ({"permutations": 10**7}, ValueError, "permutations must be at most 1,000,000"),
+        ({"progress": 3}, TypeError, "progress must be callable"),
     ],
 )
 def test_invalid_arguments(change, error, words):
@@ -194,6 +196,13 @@ def test_invalid_arguments(change, error, words):
 def test_p_values_are_probabilities(states, seed):
     test = permutation_test(states, [state % 2 for state in states], seed, permutations=3)
     assert 0.25 <= test.p_value <= 1
+
+
+def test_progress():
+    seen = []
+    test = permutation_test([1, 2], [0, 1], 0, permutations=3, progress=lambda *n: seen.append(n))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    assert test.null.tolist() == permutation_test([1, 2], [0, 1], 0, permutations=3).null.tolist()
 
 
 def test_no_labels():

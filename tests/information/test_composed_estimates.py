@@ -299,8 +299,20 @@ def test_states_that_tell_everything():
     tables = {n: np.full((32, 1), 5) * np.eye(3, dtype=np.int64)[n] for n in range(3)}
     found = estimate_mutual_information(tables)
     assert found.value == pytest.approx(math.log2(3))
-    # The labels' own interval ends there, too.
-    assert found.upper == pytest.approx(math.log2(3) + entropy([3, found.instances - 3]), abs=0.01)
+    assert found.value <= found.upper == pytest.approx(math.log2(3))
+
+
+def test_states_tell_at_most_which_of_the_labels_it_is():
+    """Of two labels at most a bit, and of unequal ones more than the sample's have."""
+    for sizes in ([500, 500], [450, 550], [2, 998], [200, 300, 210, 290]):
+        labels = np.repeat(np.arange(len(sizes)), sizes)
+        rng = np.random.default_rng(len(sizes))
+        tables = np.zeros((len(sizes), 32, 1000), np.int64)
+        np.add.at(tables, (labels, rng.integers(0, 32, 1000), np.arange(1000)), 1)
+        found = estimate_mutual_information(dict(enumerate(tables)))
+        assert found.quality == "bounds only"  # each row has a state of its own
+        assert entropy(sizes) <= found.upper <= math.log2(len(sizes))
+        assert len(set(sizes)) == 1 or entropy(sizes) < found.upper
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,7 @@ def a_machine(monkeypatch, folder, memory, groups, limits):
     monkeypatch.setattr(module, "_of_machine", lambda: memory)
     monkeypatch.setattr(module, "_PROC", folder / "proc")
     monkeypatch.setattr(module, "_CONTROL_GROUPS", folder / "groups")
+    monkeypatch.setattr(module, "_last_found", None)
     (folder / "proc/self").mkdir(parents=True)
     if groups is not None:
         (folder / "proc/self/cgroup").write_text(groups)
@@ -98,6 +99,20 @@ def test_a_share_of_the_address_space(most, pages, expected, tmp_path, monkeypat
     if pages is not None:
         (tmp_path / "proc/self/statm").write_text(pages)
     assert ts.get_memory_limit() == int(0.6 * expected)
+
+
+def test_limits_of_control_groups_are_read_once_a_second(tmp_path, monkeypatch):
+    a_machine(monkeypatch, tmp_path, 10_000, "0::/\n", {"memory.max": "5000\n"})
+    now = 100.0
+    monkeypatch.setattr(module, "monotonic", lambda: now)
+    assert ts.get_memory_limit() == 3000
+    (tmp_path / "groups/memory.max").write_text("2000\n")
+    now = 100.9
+    assert ts.get_memory_limit() == 3000
+    now = 101.1
+    assert ts.get_memory_limit() == 1200
+    ts.set_memory_limit("2GB")  # one that is set holds at once
+    assert ts.get_memory_limit() == 2_000_000_000
 
 
 def test_this_machine():

@@ -145,6 +145,18 @@ def test_files(residual, tmp_path):
     assert (tmp_path / "model.svg").read_text() == drawing.to_svg()
     with pytest.raises(ValueError, match=r"must end in \.svg, \.png or \.pdf, got 'model\.gif'"):
         drawing.save("model.gif")
+    with pytest.raises(ValueError, match="dpi must be at most 2,400, got 96000"):
+        drawing.save(tmp_path / "large.png", dpi=96_000)
+    assert not (tmp_path / "large.png").exists()
+
+
+@with_graphviz
+def test_a_picture_that_is_too_large_for_its_resolution(tmp_path):
+    """Graphviz makes it smaller, and says so where nobody looks."""
+    boxes = [f"n{i} -> n{i + 1}" for i in range(40)]
+    drawing = reporting.Drawing("\n".join(["digraph {", *boxes, "}"]))
+    with pytest.warns(UserWarning, match="1200 dpi are too many for this picture.*Scaling by 0"):
+        drawing.save(tmp_path / "large.png", dpi=1200)
 
 
 def test_graphviz_is_missing(residual, tmp_path, monkeypatch):

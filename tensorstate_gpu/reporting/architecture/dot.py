@@ -7,6 +7,8 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 
+from tensorstate_gpu.errors import warn_user
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Box:
@@ -58,7 +60,8 @@ def _escaped(line: str) -> str:
 def drawn(source: str, file_format: str, dpi: int) -> bytes:
     """Return a picture of a graph: "svg", "png" or "pdf".
 
-    Raises FileNotFoundError if Graphviz is not installed, RuntimeError if it fails.
+    Raises FileNotFoundError if Graphviz is not installed, RuntimeError if it fails. Warns if the
+    picture has a lower resolution.
     """
     program = shutil.which("dot")
     if program is None:
@@ -68,6 +71,9 @@ def drawn(source: str, file_format: str, dpi: int) -> bytes:
         )
     command = [program, f"-T{file_format}", *([f"-Gdpi={dpi}"] if file_format == "png" else [])]
     done = subprocess.run(command, input=source.encode(), capture_output=True)
+    told = done.stderr.decode(errors="replace").strip()
     if done.returncode:
-        raise RuntimeError(f"Graphviz failed: {done.stderr.decode(errors='replace').strip()}")
+        raise RuntimeError(f"Graphviz failed: {told}")
+    if "too large" in told:  # it has less than the resolution that was asked for
+        warn_user(f"{dpi} dpi are too many for this picture: {told}; an .svg has no limit")
     return done.stdout

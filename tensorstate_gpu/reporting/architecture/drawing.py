@@ -27,6 +27,7 @@ from tensorstate_gpu.reporting.text import with_noun
 from tensorstate_gpu.reporting.tidy_tables import HasMeasures, what_came
 
 _FORMATS = ("svg", "png", "pdf")
+_MOST_DPI = 2400  # of the finest printers
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,15 +48,16 @@ class Drawing:
     def save(self, path: str | PathLike[str], dpi: int = 96, *, overwrite: bool = False) -> None:
         """Write a new file, whose ending says what it is: .svg, .png or .pdf.
 
-        Raises FileNotFoundError if Graphviz is not installed, ValueError for another ending or if
-        the file exists, without ``overwrite=True``, OSError if it cannot be written. Nothing new is
-        left then.
+        ``dpi``: of a .png, at most 2,400. Raises FileNotFoundError if Graphviz is not installed,
+        ValueError for another ending or number, or if the file exists, without ``overwrite=True``,
+        OSError if it cannot be written. Nothing new is left then. Warns if Graphviz has made a .png
+        smaller: it has at most 32,767 pixels in each direction.
         """
         check_new(path, overwrite=overwrite)
         file_format = Path(fspath(path)).suffix[1:].lower()
         if file_format not in _FORMATS:
             raise ValueError(f"path must end in .svg, .png or .pdf, got {fspath(path)!r}")
-        dpi = positive_integer(dpi, "dpi")
+        dpi = positive_integer(dpi, "dpi", _MOST_DPI)
         picture = drawn(self.source, file_format, dpi)
         with new_file(path, overwrite=overwrite) as file:
             file.write(picture)

@@ -42,8 +42,8 @@ def plot_class_divergences(
     """Draw which classes have states of their own, as a heat map.
 
     A cell is the Jensen-Shannon divergence of two classes minus its null: 0 where they differ as
-    two samples of one class do, 1 where they have no state in common. A cross says that permuted
-    labels give such a difference in more than 5 % of the cases.
+    two samples of one class do, and 1 minus the null where they have no state in common. A cross
+    says that permuted labels give such a difference in more than 5 % of the cases.
 
     Parameters
     ----------
