@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tensorstate_gpu._capturing.pass_notes import PassNotes
-from tensorstate_gpu.errors import warn_of_no_mask, warn_of_steps
+from tensorstate_gpu._layers.capture_warnings import warn_of_no_mask, warn_of_steps
 
 from .axis_flow import AxisFlow, KnownAxes
 from .axis_flow.mode import is_running
