@@ -14,7 +14,7 @@ except ImportError as error:
 import torch
 
 from tensorstate_gpu._capturing.sampling import EVAL, TRAIN
-from tensorstate_gpu.errors import warn_user
+from tensorstate_gpu._warnings import warn_user
 from tensorstate_gpu.training.epochs import MonitorOfTrainer
 from tensorstate_gpu.training.monitor import StateMonitor
 from tensorstate_gpu.training.monitor_options import MonitorKeywords

@@ -9,13 +9,10 @@ import keras
 from tensorstate_gpu._capturing.pass_notes import NO_NOTES, Mask, PassNotes
 from tensorstate_gpu._capturing.sampling import sampled
 from tensorstate_gpu._layers.batches import Batches, divided, unassigned
+from tensorstate_gpu._layers.capture_warnings import warn_of_shuffled, warn_of_unmasked
 from tensorstate_gpu._states.backends import backend_for, device_of
-from tensorstate_gpu.errors import (
-    SkippedLayersWarning,
-    warn_of_shuffled,
-    warn_of_unmasked,
-    warn_user,
-)
+from tensorstate_gpu._warnings import warn_user
+from tensorstate_gpu.errors import SkippedLayersWarning
 
 from .arrivals import Arrival, GraphCall
 from .called_points import CalledPoint

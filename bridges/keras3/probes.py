@@ -8,12 +8,9 @@ import keras
 
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.options import CaptureOptions
-from tensorstate_gpu.errors import (
-    NotCapturable,
-    SkippedLayersWarning,
-    warn_of_guesses,
-    warn_user,
-)
+from tensorstate_gpu._layers.capture_warnings import warn_of_guesses
+from tensorstate_gpu._warnings import warn_user
+from tensorstate_gpu.errors import NotCapturable, SkippedLayersWarning
 from tensorstate_gpu.reporting.layer_names import name_of_call
 
 from .call_sites import Node, call_sites

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from tensorstate_gpu._capturing.capture_point import CapturePoint
-from tensorstate_gpu.errors import warn_of_contradicted, warn_of_guesses
+from tensorstate_gpu._layers.capture_warnings import warn_of_contradicted, warn_of_guesses
 
 from .eager_gaps import OUTSIDE
 from .forward_passes import ForwardPasses

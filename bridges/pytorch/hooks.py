@@ -14,7 +14,8 @@ from torch.utils.hooks import RemovableHandle
 from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
 from tensorstate_gpu._capturing.pass_notes import NO_NOTES
 from tensorstate_gpu._capturing.saved_point import load_point, saved_point
-from tensorstate_gpu.errors import NothingCaptured, RowsNotKept, warn_of_skipped
+from tensorstate_gpu._layers.capture_warnings import warn_of_skipped
+from tensorstate_gpu.errors import NothingCaptured, RowsNotKept
 
 from .batch_plan import Planned
 from .neuron_axes import UNKNOWN, axis_rule_of

@@ -16,9 +16,11 @@ from torch.nn.utils.rnn import PackedSequence
 from tensorstate_gpu._arrays.dlpack import borrow
 from tensorstate_gpu._capturing.pass_notes import NO_NOTES, PassNotes
 from tensorstate_gpu._layers.accumulator import Accumulator
+from tensorstate_gpu._layers.capture_warnings import warn_of_later_calls
 from tensorstate_gpu._states.backends import backend_of
 from tensorstate_gpu._states.packing import working_on
-from tensorstate_gpu.errors import NotCapturable, RowsLost, warn_of_later_calls, warn_user
+from tensorstate_gpu._warnings import warn_user
+from tensorstate_gpu.errors import NotCapturable, RowsLost
 
 from .batch_plan import Planned
 from .found_axis import FoundAxis

@@ -13,10 +13,10 @@ from tensorstate_gpu._arrays.array_types import NativeArray
 from tensorstate_gpu._arrays.dlpack import Tensor, borrow, plain_torch_tensor
 from tensorstate_gpu._arrays.thresholds import Threshold
 from tensorstate_gpu._capturing.pass_notes import Mask
+from tensorstate_gpu._layers.capture_warnings import warn_of_unmasked
 from tensorstate_gpu._process.num_threads import prefer_single_thread
 from tensorstate_gpu._states.backends import backend_for, device_of
 from tensorstate_gpu._states.packing import pack
-from tensorstate_gpu.errors import warn_of_unmasked
 
 from .axis_point import AxisPoint
 from .batch_plan import BatchPlan, BatchPlans, Planned

@@ -17,7 +17,8 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.torch_version import TorchVersion
 
 from tensorstate_gpu._capturing.first_array import first_array
-from tensorstate_gpu.errors import NotCapturable, warn_user
+from tensorstate_gpu._warnings import warn_user
+from tensorstate_gpu.errors import NotCapturable
 
 _OLDEST_TORCH = "2.11"  # docs/minimum_versions.md
 

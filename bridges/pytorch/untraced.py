@@ -24,8 +24,9 @@ _UNTRACED = (
     *("_arguments", "_html", "_layers", "_process", "_states", "bits", "cpu_fallback", "cuda"),
     *("demo", "information", "neurons", "reporting", "store", "testing", "training"),
     "bridges.pytorch.models",
-    *(f"bridges.pytorch.{name}" for name in ("axis_point", "batch_plan", "found_axis")),
-    *(f"bridges.pytorch.{name}" for name in ("forward_passes", "rows_by_input", "tensor_point")),
+    *(f"bridges.pytorch.{name}" for name in ("axis_point", "batch_plan", "followed_passes")),
+    *(f"bridges.pytorch.{name}" for name in ("forward_passes", "found_axis", "rows_by_input")),
+    "bridges.pytorch.tensor_point",
 )
 _PARTLY_TRACED = ("_arrays", "_capturing")
 _TRACED = {"_capturing.first_array", "_arrays.frameworks"}

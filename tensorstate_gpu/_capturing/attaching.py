@@ -18,7 +18,8 @@ from tensorstate_gpu._capturing.choosing import Missing
 from tensorstate_gpu._capturing.options import CaptureKeywords, takes_options
 from tensorstate_gpu._capturing.run import Run, reset_points
 from tensorstate_gpu._process.interrupts import deferred_interrupts
-from tensorstate_gpu.errors import NoCapturePoints, warn_user
+from tensorstate_gpu._warnings import warn_user
+from tensorstate_gpu.errors import NoCapturePoints
 
 
 class AttachedPoints(list[CapturePoint]):

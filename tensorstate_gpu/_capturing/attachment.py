@@ -17,7 +17,8 @@ from tensorstate_gpu._capturing.run_origin import (
     origin_of_model,
     origin_of_options,
 )
-from tensorstate_gpu.errors import NotCapturable, warn_of_indices
+from tensorstate_gpu._layers.capture_warnings import warn_of_indices
+from tensorstate_gpu.errors import NotCapturable
 
 Method = Literal["before", "after", "both"]
 # What capture() and build_efficiency_model() take beside their options.

@@ -14,7 +14,8 @@ from tensorstate_gpu._capturing.matching import (
     names_of_layers,
     texts_of,
 )
-from tensorstate_gpu.errors import NoLayerMatches, UnmatchedNameWarning, warn_user
+from tensorstate_gpu._warnings import warn_user
+from tensorstate_gpu.errors import NoLayerMatches, UnmatchedNameWarning
 
 Missing = Literal["error", "warn"]
 _MISSING = ("error", "warn")

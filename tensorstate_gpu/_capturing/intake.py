@@ -15,7 +15,7 @@ from tensorstate_gpu._layers.batches import Batches, cached_totals
 from tensorstate_gpu._layers.instance_notes import NOTHING, InstanceNotes, validated_notes
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu._process.interrupts import deferred_interrupts
-from tensorstate_gpu.errors import warn_user
+from tensorstate_gpu._warnings import warn_user
 
 
 class Intake(ReceivedLayer):

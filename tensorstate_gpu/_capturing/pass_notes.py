@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tensorstate_gpu._arrays.host_arrays import host_array
 from tensorstate_gpu._arrays.label_arrays import validated_labels
 from tensorstate_gpu._layers.instance_notes import NOTHING, InstanceNotes
-from tensorstate_gpu.errors import warn_user
+from tensorstate_gpu._warnings import warn_user
 
 Mask = NDArray[np.bool_]  # (inputs, positions)
 

@@ -14,7 +14,8 @@ from tensorstate_gpu._capturing.rank_run import RankRun
 from tensorstate_gpu._capturing.sinks import close_together
 from tensorstate_gpu._html import html_table
 from tensorstate_gpu._process.progress import ProgressCallback
-from tensorstate_gpu.errors import NoCapturePoints, NothingCaptured, PassesMissed, warn_user
+from tensorstate_gpu._warnings import warn_user
+from tensorstate_gpu.errors import NoCapturePoints, NothingCaptured, PassesMissed
 from tensorstate_gpu.reporting.layer_names import find_name
 from tensorstate_gpu.reporting.measured_network import MeasuredNetwork
 from tensorstate_gpu.reporting.text import printable_name, with_noun

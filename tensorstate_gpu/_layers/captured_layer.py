@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from tensorstate_gpu._layers.accumulator import Accumulator
+from tensorstate_gpu._layers.capture_warnings import warn_of_shuffled
 from tensorstate_gpu._layers.layer_facts import LayerFacts
 from tensorstate_gpu.errors import (
     InputsUnknown,
@@ -13,7 +14,6 @@ from tensorstate_gpu.errors import (
     LedgerError,
     NothingCaptured,
     PassesMissed,
-    warn_of_shuffled,
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -12,14 +12,19 @@ from numpy.typing import NDArray
 from tensorstate_gpu._arguments import integer, shown
 from tensorstate_gpu._arrays.frameworks import ranks_of
 from tensorstate_gpu._arrays.ranks_protocol import Ranks
-from tensorstate_gpu._states.backends import cpu
 from tensorstate_gpu._states.counts_by_group import CountsByGroup
-from tensorstate_gpu._states.histogram_pairs import Pairs, few_code_lengths, merged_groups
+from tensorstate_gpu._states.histogram_pairs import few_code_lengths, merged_groups
 from tensorstate_gpu._states.rank_exchange import agreed, check_sum, same_on_all
 from tensorstate_gpu._states.rank_sums import RankSums
 from tensorstate_gpu._states.state_counts import StateCounts, gathered, merge_all, owned
 from tensorstate_gpu._states.states_by_group import StatesByGroup, neurons_of, sizes_of
-from tensorstate_gpu._states.sums_over_states import TOO_MANY, sum_over_states
+from tensorstate_gpu._states.sums_over_states import TOO_MANY
+from tensorstate_gpu._states.tables_by_group import (
+    cofiring,
+    many_samples,
+    table_of_groups,
+    table_of_pairs,
+)
 from tensorstate_gpu.information import Estimate
 from tensorstate_gpu.information.estimates import Measure
 from tensorstate_gpu.information.group_sums import GroupSums
@@ -28,8 +33,6 @@ from tensorstate_gpu.information.information_estimates import information_of_sum
 from tensorstate_gpu.information.many_samples import ManySamples
 
 LabelT = TypeVar("LabelT")
-_NONE = np.zeros(0, np.int64)
-_FEW = 1 << 14  # states of all groups, times neurons, that are added up in one call
 
 
 class GroupedCounts(CountsByGroup[StateCounts]):
@@ -145,93 +148,28 @@ class GroupedCounts(CountsByGroup[StateCounts]):
 
     def group_table(self) -> GroupTable:
         """Return the counts with a number for each state, for estimates."""
-        # Of many labels with few inputs each, most groups are empty: what is done for each counts.
-        present = [(group, part) for group, part in enumerate(self._parts) if len(part)]
-        firing = np.zeros((len(self), self.neurons), np.int64)
-        places, counts = [_NONE] * len(self), [_NONE] * len(self)
-        total = _NONE
-        if present:
-            distinct, _, numbers = cpu().unique(
-                np.concatenate([part.packed for _, part in present])
-            )
-            total = np.zeros(len(distinct), np.int64)
-            start = 0
-            for group, part in present:
-                places[group], counts[group] = numbers[start : start + len(part)], part.counts
-                total[places[group]] += part.counts
-                start += len(part)
-            firing[[group for group, _ in present]] = self._firing(present)
-        return GroupTable(
-            total,
-            tuple(places),
-            tuple(counts),
-            self._sample,
-            self.neurons,
-            firing,
-            self._cofiring,
-        )
+        return table_of_groups(self._parts, self._sample)
 
     def pairs_with(self, others: Sequence[object]) -> tuple[NDArray[np.int64], GroupTable]:
         """Return what estimates need of the pairs of histogram and state of these and others.
 
         And the rows of each histogram by group, (histograms, groups). No two have a common pair.
         """
-        pairs = Pairs.of([one._parts for one in (self, *others)])  # type: ignore[attr-defined]
-        rows = np.zeros((len(others) + 1, len(self)), np.int64)
-        if not len(pairs.counts):
-            return rows, GroupTable(_NONE, (), (), self._sample)
-        np.add.at(rows, (pairs.histograms, pairs.groups), pairs.counts)
-        places, histogram_of = pairs.numbered()
-        total = np.zeros(len(histogram_of), np.int64)
-        np.add.at(total, places, pairs.counts)
-        order = np.argsort(pairs.groups, kind="stable")
-        ends = np.searchsorted(pairs.groups[order], np.arange(1, len(self)))
-        split = [tuple(np.split(values[order], ends)) for values in (places, pairs.counts)]
-        return rows, GroupTable(total, split[0], split[1], self._sample)
+        each = [one._parts for one in (self, *others)]  # type: ignore[attr-defined]
+        return table_of_pairs(each, self._sample)
 
     def many_with(self, others: Sequence[GroupedCounts]) -> ManySamples:
         """Return what estimates need of each of these histograms and others, all with rows."""
         each = [self, *others]
-        pairs, groups = Pairs.of([one._parts for one in each]), len(self)
-        places, histogram_of = pairs.numbered()
-        parts = pairs.histograms * groups + pairs.groups
-        return ManySamples(
-            places,
-            pairs.counts,
-            parts,
-            histogram_of,
-            np.array([one._sample.by_group for one in each], np.int64),
-            np.array([one._sample.has_units for one in each]),
-            pairs.firing(len(each), groups, self.neurons),
-            lambda chosen: pairs.cofiring(chosen, groups, self.neurons),
-        )
+        return many_samples([one._parts for one in each], [one._sample for one in each])
 
     def code_lengths(self) -> NDArray[np.float64]:
         """Return the bits of each group's rows by a dependence tree."""
         few = few_code_lengths(self._parts, self.neurons)
         return super().code_lengths() if few is None else few
 
-    def _firing(self, present: Sequence[tuple[int, StateCounts]]) -> NDArray[np.int64]:
-        """Return in how many rows of each group each neuron fires; all of them have rows."""
-        lengths = [len(part) for _, part in present]
-        if sum(lengths) * self.neurons > _FEW:
-            sums = [self._sum(group, cpu().firing_counts)[: self.neurons] for group, _ in present]
-            return np.array(sums)
-        packed = np.concatenate([part.packed for _, part in present])
-        counts = np.concatenate([part.counts for _, part in present])
-        fires = np.unpackbits(packed, axis=1, count=self.neurons, bitorder="little")
-        starts = np.cumsum([0, *lengths[:-1]])
-        found: NDArray[np.int64] = np.add.reduceat(fires * counts[:, None], starts, axis=0)
-        return found
-
     def _cofiring(self, group: int) -> NDArray[np.int64]:
-        return self._sum(group, cpu().cofiring)[: self.neurons, : self.neurons]
-
-    def _sum(
-        self, group: int, of_rows: Callable[[NDArray[np.uint8]], NDArray[np.int64]]
-    ) -> NDArray[np.int64]:
-        part = self._parts[group]
-        return sum_over_states(part.packed, part.counts, of_rows)
+        return cofiring(self._parts[group])
 
     def __add__(self, other: object) -> GroupedCounts:
         return self.merge(other) if isinstance(other, GroupedCounts) else NotImplemented

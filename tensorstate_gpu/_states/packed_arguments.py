@@ -11,7 +11,7 @@ from tensorstate_gpu._arrays.dlpack import Tensor, borrow
 from tensorstate_gpu._arrays.frameworks import jax_tracing
 from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._states.backends import backend_of
-from tensorstate_gpu.errors import warn_user
+from tensorstate_gpu._warnings import warn_user
 
 _LOOKED_AT = 64  # rows that mostly show that these are packed
 _FEW_BYTES = 4  # of rows that may well have so few different values

@@ -1,5 +1,7 @@
 """Efficiency of layers and networks, and aIQ."""
 
+from __future__ import annotations
+
 import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -8,7 +10,8 @@ from typing import Any, TypeVar
 from tensorstate_gpu._arguments import non_negative, plain_numbers, positive_integer
 from tensorstate_gpu._arguments import order as check_order
 from tensorstate_gpu._arrays.array_types import Weights
-from tensorstate_gpu.errors import NothingCaptured, warn_user
+from tensorstate_gpu._warnings import warn_user
+from tensorstate_gpu.errors import NothingCaptured
 from tensorstate_gpu.information.counts_argument import agreed_neurons
 from tensorstate_gpu.information.entropies import entropy
 from tensorstate_gpu.information.estimators import Estimator

@@ -8,7 +8,8 @@ import threading
 import weakref
 from typing import Any, Protocol
 
-from tensorstate_gpu.errors import StoreClosed, warn_user
+from tensorstate_gpu._warnings import warn_user
+from tensorstate_gpu.errors import StoreClosed
 from tensorstate_gpu.store.files import Files
 
 

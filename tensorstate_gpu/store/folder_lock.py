@@ -5,7 +5,8 @@ import os
 import weakref
 from pathlib import Path
 
-from tensorstate_gpu.errors import StoreInUse, warn_user
+from tensorstate_gpu._warnings import warn_user
+from tensorstate_gpu.errors import StoreInUse
 
 try:
     import fcntl

@@ -9,7 +9,8 @@ from tensorstate_gpu._capturing.window import CountsWindow
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.rank_exchange import agreed
 from tensorstate_gpu._states.state_counts import StateCounts
-from tensorstate_gpu.errors import NothingCaptured, UnmatchedNameWarning, warn_user
+from tensorstate_gpu._warnings import warn_user
+from tensorstate_gpu.errors import NothingCaptured, UnmatchedNameWarning
 from tensorstate_gpu.reporting import Report
 from tensorstate_gpu.reporting.layer_names import find_name
 from tensorstate_gpu.reporting.layer_profile import LayerProfile

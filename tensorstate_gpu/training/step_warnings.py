@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from tensorstate_gpu._capturing.sampling import EVAL, Switch
-from tensorstate_gpu.errors import warn_user
+from tensorstate_gpu._warnings import warn_user
 from tensorstate_gpu.training.step_sampler import StepSampler
 
 

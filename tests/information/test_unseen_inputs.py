@@ -24,7 +24,7 @@ def test_few_states_are_added_up_as_many_are(seed, monkeypatch):
         parts.append(ts.count_states(rows, 11) if len(rows) else ts.StateCounts.empty(11))
     few = ts.GroupedCounts(parts, [7] * 8).group_sums()
     monkeypatch.setattr("tensorstate_gpu.information.group_sums._SMALL", 0)
-    monkeypatch.setattr("tensorstate_gpu._states.grouped_counts._FEW", 0)
+    monkeypatch.setattr("tensorstate_gpu._states.tables_by_group._FEW", 0)
     many = ts.GroupedCounts(parts, [7] * 8).group_sums()
     np.testing.assert_array_equal(few.firing, many.firing)
     for one, other in zip(few.rests, many.rests, strict=True):

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 
-from tensorstate_gpu.errors import warn_user
+from tensorstate_gpu._warnings import warn_user
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import torch.distributed as dist
 import tensorstate_gpu as ts
 from tensorstate_gpu._capturing import rank_merging, spread
 from tensorstate_gpu._capturing.window import CountsWindow
-from tensorstate_gpu._states import grouped_counts, rank_exchange
+from tensorstate_gpu._states import rank_exchange, tables_by_group
 from tensorstate_gpu.bridges.pytorch import ranks
 from tensorstate_gpu.information import dependence_trees
 from tests.bridges.pytorch.parallel_programs import (
@@ -28,10 +28,10 @@ from tests.support.gloo_ranks import error_of
 JOINING = [(spread, "_padded"), (spread, "concatenate_neurons"), (torch.Tensor, "new_empty")]
 MERGING = [
     *((rank_exchange, name) for name in ("owners", "_split", "sum_over_states")),
-    *[(rank_merging, "merge_all"), (grouped_counts, "cpu")],
+    *[(rank_merging, "merge_all"), (tables_by_group, "cpu")],
 ]
 TREES = [
-    *[(grouped_counts.GroupedCounts, "_cofiring"), (dependence_trees, "tree_of")],
+    *[(tables_by_group, "cofiring"), (dependence_trees, "tree_of")],
     (ranks, "_on_host"),
 ]
 OF_MONITORS = [(ts.StateMonitor, "_read_stages"), (CountsWindow, "counts")]

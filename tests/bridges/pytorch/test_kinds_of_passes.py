@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.bridges.pytorch import forward_passes
+from tensorstate_gpu.bridges.pytorch import followed_passes
 from tests.support.followed_models import Calls
 from tests.support.torch_models import expected_rows, images
 
@@ -25,12 +25,12 @@ def followed(monkeypatch):
     """The calls of passes that are followed."""
     calls = []
 
-    class Counted(forward_passes.AxisFlow):
+    class Counted(followed_passes.AxisFlow):
         def __init__(self, frame):
             calls.append(frame)
             super().__init__(frame)
 
-    monkeypatch.setattr(forward_passes, "AxisFlow", Counted)
+    monkeypatch.setattr(followed_passes, "AxisFlow", Counted)
     return calls
 
 
