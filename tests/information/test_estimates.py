@@ -256,6 +256,7 @@ def test_a_value_above_the_neurons_is_cut():
         ([[1, -1], [2, 2]], ValueError, "not negative"),
         (np.empty((2, 0), np.int64), ValueError, "empty"),
         ([[2**62, 1], [2**62, 1]], OverflowError, "int64"),
+        (np.ones((100_001, 2), int), ValueError, "at most 100,000, got 100,001, of 2 states"),
     ],
 )
 def test_invalid_groups(groups, error, words):
