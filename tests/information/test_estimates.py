@@ -249,7 +249,7 @@ def test_a_value_above_the_neurons_is_cut():
         (
             ts.StateCounts.empty(3),
             TypeError,
-            "got StateCounts: bare counts do not tell inputs apart",
+            r"StateCounts: bare counts do not .*: use estimate\(\) of a capture point",
         ),
         (ts.CapturePoint("layer"), TypeError, r"got CapturePoint: a layer has grouped\(\)"),
         ([[0, 0], [0, 0]], ValueError, "only zeros"),
