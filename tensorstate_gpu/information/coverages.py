@@ -1,5 +1,7 @@
 """Coverage: which share of the source's rows has states that the sample contains."""
 
+from __future__ import annotations
+
 from typing import Literal, get_args
 
 from tensorstate_gpu._arguments import choice

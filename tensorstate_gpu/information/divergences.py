@@ -1,5 +1,7 @@
 """How much two distributions of states differ, in bits."""
 
+from __future__ import annotations
+
 import math
 
 import numpy as np

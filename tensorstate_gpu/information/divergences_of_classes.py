@@ -1,5 +1,7 @@
 """How much the states of two classes differ, and how much they would if labels told nothing."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain, islice

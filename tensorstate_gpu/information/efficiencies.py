@@ -1,5 +1,7 @@
 """Efficiency of layers and networks, and aIQ."""
 
+from __future__ import annotations
+
 import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence

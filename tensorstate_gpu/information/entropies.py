@@ -9,6 +9,8 @@ then splits into two terms that are never negative,
 so nothing cancels, and for a uniform histogram (T = S) the result is exactly log2(S).
 """
 
+from __future__ import annotations
+
 import math
 import sys
 from collections.abc import Callable, Iterator

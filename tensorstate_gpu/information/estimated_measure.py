@@ -39,7 +39,8 @@ class Estimate:
     coincidences" between instances, by the number of "neurons", by the "entropies of the neurons"
     or a "dependence tree" of them; or "nothing".
     ``coverage``: the share of rows whose state also occurs in another group of instances.
-    ``least_coverage``: the least that the source may have, with 95 % confidence.
+    ``least_coverage``: the least that so many instances of the source may have on average, with
+    95 % confidence.
     ``rows``, ``instances``: the size of the sample.
     ``design_effect``: how much more the plug-in varies than if rows were independent; None if that
     is not known. Rows divided by it are the independent rows that say as much.

@@ -95,6 +95,8 @@ def _estimated(rows: Ints, pairs: GroupSums, states: GroupSums) -> Estimate:
     plugin, unseen = _information(*map(_bits, parts)), float(unseen_entropy(states.cover))
     value = min(_bits(of_labels), max(0.0, exact))
     below, above = limits_of_bias(value, plugin, replicates)
+    # The labels of a sample have less entropy than those of the source: much less if they are many.
+    above = max(above, unseen) + max(0.0, exact - value)
     return with_interval(
         Estimate(
             value,
@@ -109,7 +111,7 @@ def _estimated(rows: Ints, pairs: GroupSums, states: GroupSums) -> Estimate:
             None,
             False,
             True,
-            (below + _hidden(pairs, of_labels), max(above, unseen)),
+            (below + _hidden(pairs, of_labels), above),
             replicates,
             states.instances,
         )

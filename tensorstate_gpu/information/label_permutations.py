@@ -1,5 +1,7 @@
 """A permutation test of what states tell about the labels of instances."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Rarefaction: the entropy that fewer rows of the same sample would show."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator
 

@@ -1,5 +1,7 @@
 """How many rows have states that a reference has not, and how many are to be expected."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 

@@ -17,7 +17,13 @@ from tensorstate_gpu.information import Estimate
 from tensorstate_gpu.information.estimated_measure import Quality, quality_of
 from tensorstate_gpu.reporting.layer_profile import Counts, LayerProfile, firing_counts
 from tensorstate_gpu.reporting.positions import first_map
-from tensorstate_gpu.reporting.text import format_percent, format_range, printable_name
+from tensorstate_gpu.reporting.text import (
+    format_bits,
+    format_part,
+    format_percent,
+    format_range,
+    printable_name,
+)
 
 _READINGS = 4  # of counts in files, by all measures
 
@@ -207,7 +213,7 @@ class LayerReport:
             return "all neurons always fire: exclude= it, or choose a threshold="
         if self.fires:
             return "is always in the same state" if self.distinct == 1 else ""
-        nan = f": {format_percent(self.nan)} of its first batch are NaN" if self.nan else ""
+        nan = f": {format_part(self.nan)} of its first batch are NaN" if self.nan else ""
         return f"never fires{nan}"
 
     def cells(self) -> tuple[str, ...]:
@@ -220,7 +226,7 @@ class LayerReport:
             f"{self.neurons:,}",
             f"{self.states:,}",
             f"{self.distinct:,}",
-            f"{self.entropy:.3f} bits",
+            format_bits(self.entropy),
             format_percent(self.efficiency),
             format_percent(self.ceiling),
             format_percent(self.coverage),

@@ -14,6 +14,7 @@ from tensorstate_gpu.reporting.layer_profile import LayerProfile
 from tensorstate_gpu.reporting.layer_report import HEADINGS, LayerReport
 from tensorstate_gpu.reporting.page.write import write_page
 from tensorstate_gpu.reporting.text import (
+    format_part,
     format_percent,
     format_range,
     listed_names,
@@ -200,7 +201,7 @@ class Report:
         if self.varying_efficiency is not None:
             lines.append(("without constant layers", format_percent(self.varying_efficiency)))
         if self.accuracy is not None and self.aiq is not None:
-            lines.append(("accuracy", format_percent(self.accuracy)))
+            lines.append(("accuracy", format_part(self.accuracy)))
             aiq = self._marked(self.aiq, self.aiq_range)
             lines.append((f"aIQ (beta {self.beta:g})", aiq))
         lines += shared_lines(

@@ -95,6 +95,30 @@ def format_percent(share: float) -> str:
     return f"{_percent(share)} %"
 
 
+def format_part(share: float) -> str:
+    """Return how large a part is as a percentage, of which only all of it is shown as 100 %.
+
+    >>> [format_part(share) for share in (0.1234, 0.9995, 0.9997, 1 - 1e-12, 1)]
+    ['12.3 %', '99.95 %', '99.97 %', 'nearly 100 %', '100.0 %']
+    """
+    shown = format_percent(share)
+    if share == 1 or shown != format_percent(1):
+        return shown
+    decimals = math.ceil(-math.log10(100 * (1 - share)))
+    return f"{100 * share:.{decimals}f} %" if decimals <= _MOST_DECIMALS else "nearly 100 %"
+
+
+def format_bits(bits: float) -> str:
+    """Return bits with three decimals, or as many as it takes. Only 0 is shown as 0.
+
+    >>> format_bits(6.6541), format_bits(0.000012), format_bits(3e-9), format_bits(0)
+    ('6.654 bits', '0.00001 bits', '3e-09 bits', '0.000 bits')
+    """
+    decimals = decimals_of(bits, 3)
+    shown = f"{bits:.{decimals}f}" if decimals <= _MOST_DECIMALS else f"{bits:.0e}"
+    return f"{shown} bits"
+
+
 def format_range(low: float, high: float) -> str:
     """Return a range of fractions as percentages.
 
@@ -116,13 +140,13 @@ def rounded_percent(share: float) -> float:
     return round(percent, decimals_of(percent, 2))
 
 
-def decimals_of(percent: float, least: int) -> int:
-    """Return with how many decimals, at least so many, a percentage above 0 is not shown as 0."""
-    is_small = 0 < percent < 0.5 / 10**least
-    return math.ceil(-math.log10(percent)) if is_small else least
+def decimals_of(number: float, least: int) -> int:
+    """Return with how many decimals, at least so many, a number above 0 is not shown as 0."""
+    is_small = 0 < number < 0.5 / 10**least
+    return math.ceil(-math.log10(number)) if is_small else least
 
 
-_MOST_DECIMALS = 6  # of a percentage, before it is written as a power of ten
+_MOST_DECIMALS = 6  # of a number, before it is written as a power of ten
 
 
 def format_number(value: int | None) -> str:

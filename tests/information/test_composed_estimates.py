@@ -295,6 +295,22 @@ def test_intervals_hold_for_what_few_instances_show(shares, instances):
     assert held >= 37
 
 
+@pytest.mark.parametrize("told_by", [1, 10], ids="states of {}".format)
+def test_intervals_hold_for_many_labels(told_by):
+    """The labels of a sample have less entropy than those of the source: of a hundred, far less."""
+    rng, held = np.random.default_rng(0), 0
+    for _ in range(20):
+        labels = rng.integers(0, 100, 1000 * told_by)
+        states = told_by * labels + rng.integers(0, told_by, len(labels))
+        tables = np.zeros((100, 32, 100 * told_by), np.int64)
+        np.add.at(tables, (labels, np.arange(len(labels)) % 32, states), 1)
+        found = estimate_mutual_information(dict(enumerate(tables)))
+        assert found.confidence_interval is not None
+        assert found.lower > math.log2(100) - 1
+        held += found.lower <= math.log2(100) <= found.upper
+    assert held >= 19
+
+
 def test_states_that_tell_everything():
     tables = {n: np.full((32, 1), 5) * np.eye(3, dtype=np.int64)[n] for n in range(3)}
     found = estimate_mutual_information(tables)

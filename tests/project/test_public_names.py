@@ -125,6 +125,15 @@ def test_no_module_has_the_name_of_what_its_package_exports(package):
     assert not modules & (set(module.__all__) - OF_A_FRAMEWORK - packages)
 
 
+@pytest.mark.parametrize("package", PACKAGES)
+def test_signatures_name_types_as_their_source_does(package):
+    """Evaluated, ArrayLike is half a screen of NumPy's private names at the top of help()."""
+    for name in PACKAGES[package]:
+        value = getattr(importlib.import_module(package), name)
+        if inspect.isfunction(value):
+            assert "_typing." not in str(inspect.signature(value)), name
+
+
 # ---- doctests ----------------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, get_args
 from tensorstate_gpu.reporting.figures.canvas import BLUE, RED
 from tensorstate_gpu.reporting.figures.efficiency_figure import FILLS
 from tensorstate_gpu.reporting.layer_report import LayerReport
-from tensorstate_gpu.reporting.text import format_percent
+from tensorstate_gpu.reporting.text import format_part, format_percent
 
 Measure = Literal["efficiency", "dead_share", "quality"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
@@ -32,7 +32,7 @@ def look_of(layer: LayerReport, dead_share: float, measure: Measure) -> Look:
         return Look(FILLS[layer.quality], layer.quality, layer.quality == "bounds only")
     if measure == "efficiency":
         return Look(shade(BLUE, layer.efficiency), f"{format_percent(layer.efficiency)} efficient")
-    return Look(shade(RED, dead_share), f"{format_percent(dead_share)} dead")
+    return Look(shade(RED, dead_share), f"{format_part(dead_share)} dead")
 
 
 def legend(measure: Measure) -> str:

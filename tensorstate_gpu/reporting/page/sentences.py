@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 from tensorstate_gpu.reporting.layer_profile import LayerProfile
 from tensorstate_gpu.reporting.layer_report import LayerReport
-from tensorstate_gpu.reporting.text import format_percent, format_range, with_noun
+from tensorstate_gpu.reporting.text import format_part, format_percent, format_range, with_noun
 from tensorstate_gpu.reporting.tidy_tables import HasMeasures
 
 
@@ -83,7 +83,7 @@ def _unusual(shares: dict[str, float], what: str) -> list[str]:
     if not shares:
         return []
     most = max(shares, key=lambda name: shares[name])
-    share = format_percent(shares[most])
+    share = format_part(shares[most])
     if len(shares) == 1:
         return [f"{share} of the neurons of layer {_isolated(most)} {what}."]
     return [
