@@ -151,3 +151,14 @@ def test_a_block_is_entered_once():
     assert run[0].state_count == 8
     with pytest.raises(RuntimeError, match="begins once"), block:
         pass
+
+
+@pytest.mark.parametrize("given", ["relu", None, [torch.nn.ReLU()], torch.nn.ReLU, torch.relu])
+def test_what_a_hook_is_attached_to(given):
+    hook = ts.StateCaptureHook("relu")
+    with pytest.raises(TypeError, match=r"module must be a torch\.nn\.Module, got"):
+        hook.attach(given)
+    relu = torch.nn.ReLU()
+    hook.attach(relu)
+    relu(torch.ones(3, 2))
+    assert hook.state_count == 3
