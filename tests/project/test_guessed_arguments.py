@@ -162,3 +162,31 @@ def test_what_a_hook_is_attached_to(given):
     hook.attach(relu)
     relu(torch.ones(3, 2))
     assert hook.state_count == 3
+
+
+@pytest.mark.parametrize(
+    ("when", "why"),
+    [
+        ("eval", r"when='eval' captures passes in evaluation mode only, .* model\.eval\(\)"),
+        ("train", "when='train' captures passes in training mode only"),
+        (lambda model: False, "when= leaves out passes for which its function returns False"),
+    ],
+)
+def test_why_passes_were_left_out(when, why):
+    model = torch.nn.Linear(2, 3)
+    model.train(when == "eval")
+    with ts.capture(model, when=when) as run:
+        model(torch.ones(4, 2))
+    with pytest.raises(ts.errors.NothingCaptured, match=f"nothing captured yet: {why}"):
+        run.report()
+
+
+def test_a_switch_that_was_forgotten():
+    model = torch.nn.Linear(2, 3)
+    with ts.capture(model) as run:
+        run[0].capture_on = False
+        model(torch.ones(4, 2))
+    with pytest.raises(
+        ts.errors.NothingCaptured, match="nothing captured yet: capture_on is False"
+    ):
+        run.report()
