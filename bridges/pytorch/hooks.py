@@ -117,6 +117,8 @@ class StateCaptureHook(PassPoint):
         It may be compiled already. Raises ValueError if the hook is attached to a module, and
         NotCapturable if the module is on a device where its states cannot be packed.
         """
+        if not isinstance(module, torch.nn.Module):
+            raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}")
         if self._handles:
             raise ValueError(f"{self.name} is attached to a module already; detach() it first")
         if self._passes is None and (self.options.when or self.options.mask):

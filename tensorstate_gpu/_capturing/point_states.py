@@ -18,6 +18,7 @@ from tensorstate_gpu.errors import NothingCaptured, SliceOfNeurons
 class PointStates(LayerStates):
     """How states are captured, and what reads those that an intake has received."""
 
+    capture_on: bool
     options: CaptureOptions
     intake: Intake
     spread: Spread | None  # over ranks, as far as it is known
@@ -124,7 +125,21 @@ class PointStates(LayerStates):
                 "traced before captures nothing: capture the outer model"
             )
         return NothingCaptured(
-            f"{self.name}: nothing captured yet. Run the model (inside the `with ts.capture(...)` "
-            "block, if it is captured by one); a layer that is never called captures nothing "
-            "(exclude= it)"
+            f"{self.name}: nothing captured yet{self._what_leaves_out()}. Run the model (inside "
+            "the `with ts.capture(...)` block, if it is captured by one); a layer that is never "
+            "called captures nothing (exclude= it)"
         )
+
+    def _what_leaves_out(self) -> str:
+        """Return which options may have left out the passes that there were."""
+        if not self.capture_on:
+            return ": capture_on is False"
+        if self.options.when is None:
+            return ""
+        texts = {
+            "eval": ": when='eval' captures passes in evaluation mode only, in PyTorch after "
+            "model.eval()",
+            "train": ": when='train' captures passes in training mode only",
+        }
+        other = ": when= leaves out passes for which its function returns False"
+        return texts.get(str(self.options.when), other)

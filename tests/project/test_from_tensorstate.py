@@ -41,6 +41,14 @@ def the_maximum_is_an_int():
     assert type(captured()[1].max_entropy()) is int
 
 
+def inputs_are_captured_too():
+    model = ts.build_efficiency_model(network(), "Linear", method="both")
+    model(X)
+    before, after = model.efficiency_layers
+    assert (before.name, after.name) == ("0_pre_states", "0_post_states")
+    assert np.array_equal(ts.decompress_states(before.raw_states, 4), X.numpy() > 0)
+
+
 def states_per_instance_are_an_int():
     _, point = captured(x=torch.ones(2, 5, 4))
     assert (type(point.states_per_instance()), point.states_per_instance()) == (int, 5)
@@ -208,6 +216,7 @@ CHECKS = {
     "`reset_states()` before the first batch": a_reset_needs_no_shape,
     "`reset_states(shape)`": a_reset_takes_the_axis_of_the_layer,
     "activations of 3 axes, `(batch, positions, features)`": axes_are_followed,
+    '`method="before"` or `"both"` in PyTorch': inputs_are_captured_too,
     "several calls of one module in a pass": calls_have_layers_of_their_own,
     "`capture_on = False`": points_can_be_switched_off,
     "a second `build_efficiency_model`": a_second_call_decides,

@@ -151,3 +151,42 @@ def test_a_block_is_entered_once():
     assert run[0].state_count == 8
     with pytest.raises(RuntimeError, match="begins once"), block:
         pass
+
+
+@pytest.mark.parametrize("given", ["relu", None, [torch.nn.ReLU()], torch.nn.ReLU, torch.relu])
+def test_what_a_hook_is_attached_to(given):
+    hook = ts.StateCaptureHook("relu")
+    with pytest.raises(TypeError, match=r"module must be a torch\.nn\.Module, got"):
+        hook.attach(given)
+    relu = torch.nn.ReLU()
+    hook.attach(relu)
+    relu(torch.ones(3, 2))
+    assert hook.state_count == 3
+
+
+@pytest.mark.parametrize(
+    ("when", "why"),
+    [
+        ("eval", r"when='eval' captures passes in evaluation mode only, .* model\.eval\(\)"),
+        ("train", "when='train' captures passes in training mode only"),
+        (lambda model: False, "when= leaves out passes for which its function returns False"),
+    ],
+)
+def test_why_passes_were_left_out(when, why):
+    model = torch.nn.Linear(2, 3)
+    model.train(when == "eval")
+    with ts.capture(model, when=when) as run:
+        model(torch.ones(4, 2))
+    with pytest.raises(ts.errors.NothingCaptured, match=f"nothing captured yet: {why}"):
+        run.report()
+
+
+def test_a_switch_that_was_forgotten():
+    model = torch.nn.Linear(2, 3)
+    with ts.capture(model) as run:
+        run[0].capture_on = False
+        model(torch.ones(4, 2))
+    with pytest.raises(
+        ts.errors.NothingCaptured, match="nothing captured yet: capture_on is False"
+    ):
+        run.report()
