@@ -1,8 +1,9 @@
 """Keras 3: follows an axis through the graph of a functional model, from what feeds a tensor."""
 
+import contextlib
 import enum
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import keras
@@ -140,6 +141,45 @@ def shape_if(
     except Exception:  # whatever an operation raises for sizes that do not suit it
         return None
     return shape
+
+
+def takes_another_size(operation: Any, node: Any, tensor: Symbol, axis: int) -> bool:
+    """Return whether a layer's code takes inputs with twice as much along an axis.
+
+    Not so where its weights have that size. Of the inputs that have the shape of its output.
+    """
+    changed = {
+        id(each): _with_another_size(each, axis)
+        for each in node.input_tensors
+        if tuple(each.shape) == tuple(tensor.shape)
+    }
+    if None in changed.values():
+        return False
+    try:
+        with keeping_losses(operation):
+            run_on_symbols(node, changed)
+    except Exception:  # whatever an operation raises for sizes that do not suit it
+        return False
+    return True
+
+
+def run_on_symbols(node: Any, changed: Mapping[int, Any]) -> None:
+    """Run the code that a node of a graph calls, with other tensors: see shape_if()."""
+    args, kwargs = node.arguments.convert(lambda part: changed.get(id(part), part))
+    # Not the method of the layer, which may know its shapes without running the code.
+    keras.Operation.compute_output_spec(node.operation, *args, **kwargs)
+
+
+@contextlib.contextmanager
+def keeping_losses(layer: Any) -> Iterator[None]:
+    """Keep the losses of the last call, which calls of the layers inside would clear."""
+    kept = [(each, [*each._losses], {*each._loss_ids}) for each in layer._flatten_layers()]
+    try:
+        yield
+    finally:
+        for each, losses, ids in kept:
+            each._losses[:] = losses
+            each._loss_ids.update(ids)
 
 
 def _where_they_differ(before: Sequence[Any], after: Sequence[Any]) -> Axis:

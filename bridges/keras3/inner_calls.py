@@ -5,14 +5,14 @@ inputs that no other axis is likely to be as long: experts, and others, show tha
 something else along axis 0, where there may be as many by chance.
 """
 
-import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
 
 from .call_sites import Node, graph_nodes, graphs_in, has_inside
 from .functional import has_graph
+from .graph_axes import keeping_losses, run_on_symbols
 from .input_axes import MANY
 from .layers import Probe
 
@@ -41,8 +41,8 @@ def _note_axes(node: Node, probes: Iterable[Probe]) -> None:
     try:
         for noting, _ in points:
             noting.lengths_of_symbols = set()
-        with _keeping_losses(node.operation):
-            _run_on_symbols(node)
+        with keeping_losses(node.operation):
+            run_on_symbols(node, {id(each): _of_many(each) for each in node.input_tensors})
         for noting, point in points:
             lengths = (noting.lengths_of_symbols or set()) - {MANY}
             point.has_other_axis_0 = bool(lengths) and None not in lengths
@@ -51,26 +51,6 @@ def _note_axes(node: Node, probes: Iterable[Probe]) -> None:
     finally:
         for noting, _ in points:
             noting.lengths_of_symbols = None
-
-
-@contextlib.contextmanager
-def _keeping_losses(layer: Any) -> Iterator[None]:
-    """Keep the losses of the last call, which calls of the layers inside would clear."""
-    kept = [(each, [*each._losses], {*each._loss_ids}) for each in layer._flatten_layers()]
-    try:
-        yield
-    finally:
-        for each, losses, ids in kept:
-            each._losses[:] = losses
-            each._loss_ids.update(ids)
-
-
-def _run_on_symbols(node: Node) -> None:
-    """Run what a node of a graph calls, for many inputs."""
-    many = {id(each): _of_many(each) for each in node.input_tensors}
-    args, kwargs = node.arguments.convert(lambda part: many.get(id(part), part))
-    # Not the method of the layer, which may know its shapes without running the code.
-    keras.Operation.compute_output_spec(node.operation, *args, **kwargs)
 
 
 def _of_many(tensor: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from .functional import has_graph
-from .graph_axes import LOST, Axis, GraphAxes, Symbol, ends_of, moved
+from .graph_axes import LOST, Axis, GraphAxes, Rule, Symbol, ends_of, moved, takes_another_size
 
 _LAST_AXIS_LAYERS = (
     *(keras.layers.Dense, keras.layers.Embedding, keras.layers.RNN),
@@ -109,11 +109,41 @@ def neurons_rule(operation: Any, node: Any, tensor: Symbol, axes: Sequence[Axis]
     if by_element or {*axes} <= {None, LOST}:
         return joined
     if getattr(operation, "weights", ()):  # it may make neurons of its own, last as everywhere
-        return _of_same_shape(node, tensor, axes)
+        return _of_layer_with_weights(operation, node, tensor, axes)
     found = moved(operation, node, tensor, axes)
     if found is None:
         found = _of_same_shape(node, tensor, axes)
     return LOST if found is None else found
+
+
+def neurons_rule_of(model: Any) -> Rule:
+    """Return the rule that finds the neurons in the graph of a model."""
+    return neurons_rule if may_have_channels_first(model) else _rule_with_features_last
+
+
+def _rule_with_features_last(
+    operation: Any, node: Any, tensor: Symbol, axes: Sequence[Axis]
+) -> Axis:
+    """As neurons_rule(); and a layer with weights that makes another last axis has neurons there.
+
+    Else what moves the axes behind a layer of the user's would leave neurons in the wrong place.
+    """
+    found = neurons_rule(operation, node, tensor, axes)
+    if found is not None or not (tensor.shape and getattr(operation, "weights", ())):
+        return found
+    taken = {each.shape[-1] for each in node.input_tensors if each.shape}
+    return None if None in taken or tensor.shape[-1] in taken else len(tensor.shape) - 1
+
+
+def _of_layer_with_weights(layer: Any, node: Any, tensor: Symbol, axes: Sequence[Axis]) -> Axis:
+    """Return the axis of an input of the same shape, or the last, if only that has weights.
+
+    Such as in a block that mixes the tokens of channels that come first.
+    """
+    found, last = _of_same_shape(node, tensor, axes), len(tensor.shape) - 1
+    if found in (None, last) or not takes_another_size(layer, node, tensor, found):
+        return found
+    return found if takes_another_size(layer, node, tensor, last) else last
 
 
 def _of_joined(axes: Sequence[Axis]) -> Axis:
@@ -124,7 +154,7 @@ def _of_joined(axes: Sequence[Axis]) -> Axis:
     return LOST if found or LOST in axes else None
 
 
-def _of_same_shape(node: Any, tensor: Symbol, axes: Sequence[Axis]) -> Axis:
+def _of_same_shape(node: Any, tensor: Symbol, axes: Sequence[Axis]) -> int | None:
     """Return the axis of an input that has the shape of the output, if its size tells it."""
     for each, axis in zip(node.input_tensors, axes, strict=False):
         if isinstance(axis, int) and tuple(each.shape) == tuple(tensor.shape):

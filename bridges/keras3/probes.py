@@ -18,7 +18,7 @@ from .functional import Probes
 from .graph_axes import LOST, GraphAxes, given_to_nested
 from .input_axes import has_other_axis_0, inputs_rule
 from .layers import Probe
-from .neuron_axes import is_by_element, may_have_channels_first, neurons_rule, own_axis
+from .neuron_axes import is_by_element, may_have_channels_first, neurons_rule_of, own_axis
 from .points import KerasPoint
 from .positions import counts_positions
 from .tensors import first_tensor, unsupported_reason
@@ -30,7 +30,8 @@ class Graphs:
     def __init__(self, model: Any) -> None:
         given = given_to_nested(model)
         self.model = model
-        self.neurons, self.inputs = GraphAxes(given, neurons_rule), GraphAxes(given, inputs_rule)
+        self.neurons = GraphAxes(given, neurons_rule_of(model))
+        self.inputs = GraphAxes(given, inputs_rule)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

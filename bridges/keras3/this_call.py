@@ -95,7 +95,7 @@ def place_of_this_call(*, in_graph: bool = False) -> object:
             if module in _STEPPING and function in _STEPPING_FUNCTIONS:
                 # Each call has a function of its own.
                 loop, within = frame.f_locals.get("step_function", loop), ()
-            elif (body := _BODIES.get((module, function))) is not None:
+            elif not in_graph and (body := _BODIES.get((module, function))) is not None:
                 loop, within = frame.f_locals[body], tuple(path)
         frame = frame.f_back  # type: ignore[assignment]
     if loop is None:

@@ -65,6 +65,34 @@ def test_each_call_in_code_has_a_capture_point(run_with, eagerly):
     assert run["shared:2"].passes == run["shared"].passes
 
 
+class Looping(keras.Model):
+    """Calls a dense layer, and a recurrent one, at the same place in its code."""
+
+    def __init__(self):
+        super().__init__()
+        self.shared = layers.Dense(4, name="shared")
+        self.steps = layers.GRU(4, return_sequences=True, name="steps")
+
+    def call(self, x):
+        for _ in range(3):
+            x = self.steps(self.shared(x))
+        return x
+
+
+def test_calls_at_one_place_in_code_where_a_graph_repeats_steps():
+    model, x = Looping(), np.ones((20, 5, 4), "float32")
+    steps = 1 if keras.backend.backend() == "torch" else 3  # as many as Keras runs there at once
+    model.compile(loss="mse", steps_per_execution=steps)
+    with ts.capture(model, "*") as run:
+        model.fit(x, x, batch_size=4, shuffle=False, verbose=0)
+        model.predict(x, batch_size=4, verbose=0)
+    names = ["shared", "steps"]
+    expected = [f"{name}{call}_states" for name in names for call in ("", ":2", ":3")]
+    assert sorted(name for name in run if "cell" not in name) == sorted(expected)
+    assert {point.instance_count for name, point in run.items() if "cell" not in name} == {40}
+    assert {point.passes for point in run.values()} == {(10, 10)}
+
+
 def test_merged_calls_share_a_capture_point():
     model = twice()
     rows = np.concatenate([ts.compress_states(step) for step in model.steps(X)])

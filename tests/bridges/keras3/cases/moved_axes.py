@@ -106,6 +106,66 @@ def test_a_layer_with_weights_makes_neurons_of_its_own():
             return ops.matmul(x, self.kernel)
 
     (point,) = ts.build_efficiency_model(model_of(lambda x: Mixed()(x)), "last").efficiency_layers
+    assert (point.neuron_axis, point.axis_origin) == (2, "flow")
+
+
+class Wide(layers.Layer):
+    """Has seven neurons, or as many as it is given."""
+
+    def __init__(self, neurons=7):
+        super().__init__(name="own")
+        self.dense, self.norm = layers.Dense(neurons), layers.LayerNormalization()
+
+    def call(self, x):
+        return ops.relu(self.norm(self.dense(x)))
+
+    def compute_output_shape(self, shape):
+        return (*shape[:-1], self.dense.units)
+
+
+class Squeezed(layers.Layer):
+    """Scales channels that come first by what a dense layer makes of their means."""
+
+    def __init__(self):
+        super().__init__(name="own")
+        self.dense = layers.Dense(5)
+
+    def call(self, x):
+        return x * self.dense(ops.mean(x, axis=2))[:, :, None]
+
+
+# what is between a Dense with 5 neurons, of shape (inputs, 6, 5), and a ReLU; the ReLU's axis
+OWN_LAYERS = {
+    "turned": (lambda x: layers.Permute((2, 1))(Wide()(x)), 1),
+    "one more axis": (lambda x: ops.expand_dims(Wide()(x), 1), 3),
+    "one more axis at the end": (lambda x: ops.expand_dims(Wide()(x), -1), 2),
+    "tokens mixed": (lambda x: Wide(6)(layers.Permute((2, 1))(x)), 2),
+    "channels scaled": (lambda x: Squeezed()(layers.Permute((2, 1))(x)), 1),
+}
+
+
+@pytest.mark.parametrize("way", OWN_LAYERS)
+def test_neurons_behind_layers_of_ones_own(way):
+    move, axis = OWN_LAYERS[way]
+    (point,) = ts.build_efficiency_model(model_of(move), "last").efficiency_layers
+    assert (point.neuron_axis, point.axis_origin) == (axis, "flow")
+
+
+@pytest.mark.parametrize("way", ["turned", "one more axis", "one more axis at the end"])
+def test_neurons_behind_layers_of_ones_own_that_come_first(way):
+    move, axis = OWN_LAYERS[way]
+    inputs = keras.Input((6, 5))
+    model = keras.Model(inputs, layers.ReLU(name="last")(move(inputs)))
+    (point,) = ts.build_efficiency_model(model, "last").efficiency_layers
+    assert (point.neuron_axis, point.axis_origin) == (axis, "flow")
+
+
+def test_a_layer_that_keeps_sizes_tells_nothing_of_neurons():
+    """As one that normalises images whose channels come first."""
+    inputs = keras.Input((6, 5))
+    x = layers.Permute((2, 1))(layers.Normalization(axis=1, mean=0, variance=1)(inputs))
+    model = keras.Model(inputs, layers.ReLU(name="last")(x))
+    (point,) = ts.build_efficiency_model(model, "last").efficiency_layers
     assert (point.neuron_axis, point.axis_origin) == (None, "rule")
 
 
