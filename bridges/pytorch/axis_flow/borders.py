@@ -3,7 +3,7 @@
 They are those of graph_borders.py. Here they are put into a graph that is complete.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -49,12 +49,25 @@ def name_of_operator(node: Node) -> str:
     return name if node.op == "call_function" and library == "tensorstate_gpu" else ""
 
 
-def clock_in(calls: Mapping[str, Node]) -> Node | None:
-    """Return the tensor of the counter of passes that a graph has. ``calls``: of operators."""
+def clock_in(graph: Graph) -> Node | None:
+    """Return the tensor of the counter of passes that a graph has."""
+    return next(iter(_clocks(graph)), None)
+
+
+def clock_that_goes_on(graph: Graph) -> Node | None:
+    """Return the tensor of a counter of passes of which the pass does not end in a graph.
+
+    That of a part that is captured, too, may end, and the pass of the model not.
+    """
+    ended = {node.args[0] for node in graph.nodes if name_of_operator(node) == "end_pass"}
+    return next((clock for clock in _clocks(graph) if clock not in ended), None)
+
+
+def _clocks(graph: Graph) -> Iterator[Node]:
     for name, place in (("capture", 2), ("begin_pass", 0), ("end_pass", 0)):
-        if name in calls and isinstance(clock := calls[name].args[place], Node):
-            return clock
-    return None
+        for node in graph.nodes:
+            if name_of_operator(node) == name and isinstance(clock := node.args[place], Node):
+                yield clock
 
 
 def is_plain(node: Node) -> bool:

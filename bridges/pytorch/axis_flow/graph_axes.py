@@ -24,7 +24,7 @@ from .across_graphs import (
     is_in_pass,
     known_of_left,
 )
-from .borders import add_begin, add_end, clock_in, is_plain, name_of_operator
+from .borders import add_begin, add_end, clock_in, clock_that_goes_on, is_plain, name_of_operator
 from .factors import BATCH, NEURON, POSITION, Axes, counts_inputs, has, only_whole, without
 from .known_axes import KnownAxes
 from .stand_ins import StandIns
@@ -211,14 +211,13 @@ class _GraphAxes:
     def add_borders(self, module: GraphModule) -> None:
         """Let a graph that is complete note, and check, what is known at its begin and end."""
         graph = module.graph
-        calls = {name: node for node in graph.nodes for name in [name_of_operator(node)] if name}
-        if (clock := clock_in(calls)) is None:
+        if (clock := clock_in(graph)) is None:
             return
         *nodes, end = graph.nodes
         if not self._has_begin:
             taken = {node: self._taken_over[node.name] for node in nodes if self._is_taken(node)}
             add_begin(graph, clock, taken, self._is_alone)
-        if "end_pass" not in calls:
+        if (clock := clock_that_goes_on(graph)) is not None:
             add_end(graph, clock, self._left_by(nodes, end))
         module.recompile()
 
