@@ -29,6 +29,19 @@ def test_the_code_runs_in_an_empty_directory(tmp_path):
     assert "StateCounts(" in done.stdout
 
 
+def test_the_command_for_a_model_of_yours_writes_a_page(tmp_path, monkeypatch, capsys):
+    (command,) = re.findall(r"`tensorstate (capture [^`]+)`", (ROOT / "README.md").read_text())
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package/module.py").write_text(
+        "import torch\nmodel = torch.nn.Linear(4, 8)\nbatches = [torch.randn(50, 4)]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(command.split()) == 0
+    assert "network efficiency" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.glob("*.html")] == ["page.html"]
+
+
 def test_the_code_of_the_first_page_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "Agg")
