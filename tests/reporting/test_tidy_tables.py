@@ -44,17 +44,21 @@ def test_types_do_not_depend_on_what_is_known(run):
 
 
 def test_a_row_for_each_neuron(run):
-    table = run.report().neurons_to_pandas()
+    report = run.report()
+    table = report.neurons_to_pandas()
     assert table["layer"].tolist() == ["first"] * 2 + ["second"] * 4
     assert table["neuron"].tolist() == [0, 1, 0, 1, 2, 3]
     assert table["fires"].tolist() == [600, 600, 800, 0, 800, 0]
     np.testing.assert_array_equal(table["rate"], [0.5, 0.5, 2 / 3, 0, 2 / 3, 0])
     assert table["entropy"].tolist() == pytest.approx([1, 1, 0.9183, 0, 0.9183, 0], abs=1e-4)
+    assert report.neurons_to_arrow().to_pandas().equals(table)
 
 
 def test_a_row_for_each_number_of_repetitions(run):
-    table = run.report().repetitions_to_pandas()
+    report = run.report()
+    table = report.repetitions_to_pandas()
     assert table.values.tolist() == [["first", 300, 4], ["second", 400, 1], ["second", 800, 1]]
+    assert report.repetitions_to_arrow().to_pandas().equals(table)
 
 
 def test_states_that_occur_very_often_are_tallied_too():
