@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 from uuid import uuid4
 
+from tensorstate_gpu._process.interrupts import deferred_interrupts
 from tensorstate_gpu._version import __version__
 from tensorstate_gpu.errors import NoStore
 from tensorstate_gpu.store.closing_at_exit import wait_for_closing_writers
@@ -47,24 +48,27 @@ def claimed(files: Files, *, resume: bool, begin: Callable[[Record, bool | None]
     wait_for_closing_writers(files)
     _read_existing_record(files, resume)  # raises before anything is claimed
     files.claim()
-    before: bytes | None = None
+    writes = False
     try:
         # Read again: another writer may have come first.
-        if (found := _read_existing_record(files, resume)) is not None:
-            before = files.read(KEY)
+        found = _read_existing_record(files, resume)
+        before = None if found is None else files.read(KEY)
         record = _new_record() if found is None else found
         # Published at once: the run is at work again, and nobody else may write from now on.
         run, writer = record.run or uuid4().hex, uuid4().hex
         record = dataclasses.replace(record, closed=False, run=run, writer=writer)
         record = dataclasses.replace(record, format=record.written_format)
+        writes = True
         files.write(KEY, record.to_bytes())
         files.sync()
         return begin(record, False if found is None else found.closed)
     except BaseException:
-        with contextlib.suppress(Exception):
-            _put_back(files, before)
-        files.delete_created_folders()
-        files.release()
+        with deferred_interrupts():  # a second Ctrl-C, too
+            if writes:
+                with contextlib.suppress(Exception):
+                    _put_back(files, before)
+            files.delete_created_folders()
+            files.release()
         raise
 
 

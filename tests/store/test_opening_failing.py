@@ -4,10 +4,12 @@ import pytest
 import torch
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.store import run_writer
+from tensorstate_gpu.store import opened_record, run_writer
 from tensorstate_gpu.store import store as store_module
 
 STEPS = [
+    (opened_record, "uuid4"),
+    (opened_record.Record, "to_bytes"),
     (run_writer, "PassesByRun"),
     (run_writer, "BackgroundWriter"),
     (run_writer, "start_threads"),
@@ -40,6 +42,31 @@ def test_a_new_store(where, error, tmp_path):
     with ts.Store(path, "x") as store, ts.capture(model, storage_path=store):
         model(ROWS)
     assert ts.Store(path)[0].state_count == 4
+
+
+def test_a_store_whose_record_is_being_read(tmp_path, monkeypatch):
+    """Before it was read, and again after the store was claimed."""
+    path = tmp_path / "run"
+    with ts.capture(torch.nn.Linear(3, 2), storage_path=path):
+        pass
+    before, read = (path / "zarr.json").read_bytes(), opened_record.Record.from_bytes
+    for number in (1, 2):
+        left = number
+
+        def fails(*given):
+            nonlocal left
+            left -= 1
+            if not left:
+                raise KeyboardInterrupt
+            return read(*given)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(opened_record.Record, "from_bytes", fails)
+            with pytest.raises(KeyboardInterrupt):
+                ts.Store(path, "a")
+        assert not left
+        assert (path / "zarr.json").read_bytes() == before
+    ts.Store(path, "a").close()
 
 
 @pytest.mark.parametrize("error", ERRORS)
