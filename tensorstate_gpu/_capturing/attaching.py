@@ -15,6 +15,7 @@ from tensorstate_gpu._capturing.attachment import (
 from tensorstate_gpu._capturing.bridge_protocol import Bridge
 from tensorstate_gpu._capturing.capture_point import CapturePoint, own_point
 from tensorstate_gpu._capturing.choosing import Missing
+from tensorstate_gpu._capturing.claimed_names import released_if_it_fails
 from tensorstate_gpu._capturing.options import CaptureKeywords, takes_options
 from tensorstate_gpu._capturing.run import Run, reset_points
 from tensorstate_gpu._process.interrupts import deferred_interrupts
@@ -82,6 +83,15 @@ def build_efficiency_model(
     TypeError, ValueError
         Before anything is attached: for an unsupported model, an unknown method or
         keep, or if no layer matches (the message lists the layers).
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU())
+    >>> model = build_efficiency_model(model, ["Linear", "ReLU"])
+    >>> _ = model(torch.ones(10, 3))
+    >>> [(point.name, point.state_count) for point in model.efficiency_layers]
+    [('0_post_states', 10), ('1_post_states', 10)]
     """
     attachment = plan_attachment(
         model, attach_to, exclude, method, storage_path, missing=missing, **options
@@ -113,10 +123,12 @@ def _attached(model: Any, attachment: Attachment, existing: list[CapturePoint]) 
     bare = bridge.without(model, others)
     names = {point.name for point in kept}
     chosen = attachment.chosen if bare is model else attachment.chosen_in(bare)
-    captured, points = bridge.attach(bare, chosen, attachment.method, attachment.options, names)
+    options = attachment.options
+    with released_if_it_fails(options.disk_path):
+        captured, points = bridge.attach(bare, chosen, attachment.method, options, names)
     try:
         attachment.tell(points)
-        check_store_layers(attachment.options.disk_path)
+        check_store_layers(options.disk_path)
     except BaseException:
         _undo(bridge, points)
         raise
@@ -139,7 +151,18 @@ def _undo(bridge: Bridge, points: Sequence[CapturePoint]) -> None:
 
 
 def reset_efficiency_model(model: Any) -> None:
-    """Empty all capture points of a model or Run. Raises ValueError if there are none."""
+    """Empty all capture points of a model or Run. Raises ValueError if there are none.
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = build_efficiency_model(torch.nn.Linear(3, 4))
+    >>> for epoch in range(2):
+    ...     reset_efficiency_model(model)
+    ...     _ = model(torch.ones(10, 3))
+    >>> model.efficiency_layers[0].state_count
+    10
+    """
     reset_points(_points(model))
 
 
@@ -149,6 +172,14 @@ def remove_state_layers(model: Any) -> Any:
     What they captured into a store is committed; see Run.close().
 
     For Keras, the result is a new model without capture layers that shares all other layers.
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = build_efficiency_model(torch.nn.Linear(3, 4))
+    >>> model = remove_state_layers(model)
+    >>> hasattr(model, "efficiency_layers")
+    False
     """
     bridge: Bridge = bridge_of(model)
     points, removed = _points(model), model

@@ -1,10 +1,12 @@
 """Opening a store: reads its commit record, or creates the first one."""
 
+import contextlib
 import dataclasses
 import json
 import zipfile
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from tensorstate_gpu._version import __version__
@@ -14,6 +16,8 @@ from tensorstate_gpu.store.commit_record import LayerRecord, Record
 from tensorstate_gpu.store.documents import KEY
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.folder import Folder
+
+Begun = TypeVar("Begun")
 
 
 def read_record(files: Files) -> Record:
@@ -34,17 +38,20 @@ def why_nothing_is_there(files: Files) -> str:
     return ": it is a file" if files.path.exists() else ": there is no such folder"
 
 
-def claim_and_read_record(files: Files, *, resume: bool) -> tuple[Record, bool | None]:
-    """Acquire the write lock, and return the record to resume from (empty for a new store).
+def claimed(files: Files, *, resume: bool, begin: Callable[[Record, bool | None], Begun]) -> Begun:
+    """Acquire the write lock, and return what ``begin`` makes of the record to resume from.
 
-    Also whether the store was closed, which the record then no longer says; False for a new one.
+    It gets a new record for a new store, and whether the store was closed, which the record then no
+    longer says; False for a new one. If it fails, or Ctrl-C comes, the files are as they were.
     """
     wait_for_closing_writers(files)
     _read_existing_record(files, resume)  # raises before anything is claimed
     files.claim()
+    before: bytes | None = None
     try:
         # Read again: another writer may have come first.
-        found = _read_existing_record(files, resume)
+        if (found := _read_existing_record(files, resume)) is not None:
+            before = files.read(KEY)
         record = _new_record() if found is None else found
         # Published at once: the run is at work again, and nobody else may write from now on.
         run, writer = record.run or uuid4().hex, uuid4().hex
@@ -52,11 +59,21 @@ def claim_and_read_record(files: Files, *, resume: bool) -> tuple[Record, bool |
         record = dataclasses.replace(record, format=record.written_format)
         files.write(KEY, record.to_bytes())
         files.sync()
-        return record, False if found is None else found.closed
+        return begin(record, False if found is None else found.closed)
     except BaseException:
+        with contextlib.suppress(Exception):
+            _put_back(files, before)
         files.delete_created_folders()
         files.release()
         raise
+
+
+def _put_back(files: Files, record: bytes | None) -> None:
+    """Let the record be what it was; None: there was none."""
+    if record is None:
+        files.delete(KEY)
+    elif files.read(KEY) != record:
+        files.write(KEY, record)
 
 
 def _read_existing_record(files: Files, resume: bool) -> Record | None:

@@ -5,6 +5,7 @@ import copy
 import os
 import weakref
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, Literal
 
 from tensorstate_gpu._arguments import choice, listed
@@ -15,7 +16,7 @@ from tensorstate_gpu.store.closing_at_exit import wait_for_closing_writers
 from tensorstate_gpu.store.commit_record import Record
 from tensorstate_gpu.store.files import files_at
 from tensorstate_gpu.store.info import describe
-from tensorstate_gpu.store.opened_record import claim_and_read_record, read_record
+from tensorstate_gpu.store.opened_record import claimed, read_record
 from tensorstate_gpu.store.options import WriterOptions
 from tensorstate_gpu.store.run_writer import RunWriter
 from tensorstate_gpu.store.stored_layer import StoredLayer
@@ -110,11 +111,21 @@ class Store(StoredRun[StoredLayer]):
                 wait_for_closing_writers(self._files)
             self._opened_record = read_record(self._files)
         else:
-            self._opened_record, was_closed = claim_and_read_record(self._files, resume=mode == "a")
-            writer = RunWriter(self._files, self._opened_record, was_closed, options)
-            self._session = WritingSession(self._files, self._opened_record, writer)
+            begin = partial(self._begin_writing, options)
+            self._session = claimed(self._files, resume=mode == "a", begin=begin)
+
+    def _begin_writing(
+        self, options: WriterOptions, record: Record, was_closed: bool | None
+    ) -> WritingSession:
+        self._opened_record = record
+        writer = RunWriter(self._files, record, was_closed, options)
+        try:
             # Rows that are still buffered when this object is collected must be committed.
             weakref.finalize(self, writer.life.close_in_background).atexit = False
+            return WritingSession(self._files, record, writer)
+        except BaseException:
+            writer.life.stop()
+            raise
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_files": copy.copy(self._files), "_opened_record": self.record, "_session": None}

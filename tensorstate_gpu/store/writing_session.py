@@ -74,6 +74,12 @@ class WritingSession:
             self.writer.claim(name, source, run)
             return committed
 
+    @property
+    def claimed_names(self) -> frozenset[str]:
+        """The names of layers that capture points have."""
+        with self._lock:
+            return frozenset(self._claimed)
+
     def holds(self, name: str) -> bool:
         """Return whether a layer was committed before the store was opened."""
         return name in self._opened_record.layers

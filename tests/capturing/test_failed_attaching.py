@@ -107,3 +107,27 @@ def test_a_layer_of_which_an_earlier_run_captured_nothing_stays(model, tmp_path)
             ts.build_efficiency_model(model, ["0", "2"], storage_path=store)
         store.commit()
         assert store.names == ["0_post_states", "1_post_states"]
+
+
+@pytest.mark.parametrize("number", [0, 2])
+@pytest.mark.parametrize("attach", ATTACHING)
+@pytest.mark.parametrize("is_open", [True, False])
+def test_memory_runs_out_in_a_point_that_has_its_name(
+    model, store, is_open, attach, number, monkeypatch, tmp_path
+):
+    """Nobody else knows of the point that is half made."""
+    made = []
+
+    def fails(hook, counter):
+        made.append(hook.name)
+        if len(made) > number:
+            raise MemoryError
+        register(hook, counter)
+
+    register = models.StateCaptureHook._register
+    with monkeypatch.context() as patch:
+        patch.setattr(models.StateCaptureHook, "_register", fails)
+        with pytest.raises(MemoryError):
+            attach(model, "Linear", storage_path=store if is_open else tmp_path / "new")
+    assert_as_before(model, store)
+    assert not (tmp_path / "new").exists()
