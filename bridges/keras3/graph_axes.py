@@ -143,13 +143,15 @@ def shape_if(
     return shape
 
 
-def takes_another_size(operation: Any, node: Any, tensor: Symbol, axis: int) -> bool:
-    """Return whether a layer's code takes inputs with twice as much along an axis.
+def takes_another_size(
+    operation: Any, node: Any, tensor: Symbol, axis: int, size: int | None = None
+) -> bool:
+    """Return whether a layer's code takes inputs with twice as much along an axis, or of a size.
 
     Not so where its weights have that size. Of the inputs that have the shape of its output.
     """
     changed = {
-        id(each): _with_another_size(each, axis)
+        id(each): _with_another_size(each, axis, size)
         for each in node.input_tensors
         if tuple(each.shape) == tuple(tensor.shape)
     }
@@ -189,11 +191,14 @@ def _where_they_differ(before: Sequence[Any], after: Sequence[Any]) -> Axis:
     return places[0] if len(places) == 1 and len(before) == len(after) else LOST
 
 
-def _with_another_size(tensor: Any, axis: int) -> Any:
-    """Return a symbolic tensor with twice as much along an axis; None if its size is not known."""
-    if axis >= len(tensor.shape) or (size := tensor.shape[axis]) is None:
+def _with_another_size(tensor: Any, axis: int, size: int | None = None) -> Any:
+    """Return a symbolic tensor with another size along an axis: twice as much, if none is given.
+
+    None if the size that it has is not known.
+    """
+    if axis >= len(tensor.shape) or (before := tensor.shape[axis]) is None:
         return None
-    shape = [*tensor.shape[:axis], 2 * size, *tensor.shape[axis + 1 :]]
+    shape = [*tensor.shape[:axis], size or 2 * before, *tensor.shape[axis + 1 :]]
     return keras.KerasTensor(shape, dtype=tensor.dtype)
 
 

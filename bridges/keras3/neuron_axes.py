@@ -138,12 +138,14 @@ def _rule_with_features_last(
 def _of_layer_with_weights(layer: Any, node: Any, tensor: Symbol, axes: Sequence[Axis]) -> Axis:
     """Return the axis of an input of the same shape, or the last, if only that has weights.
 
-    Such as in a block that mixes the tokens of channels that come first.
+    Such as in a block that mixes the tokens of channels that come first. Weights that are added to
+    each position mix nothing: they are added to a single one, too.
     """
     found, last = _of_same_shape(node, tensor, axes), len(tensor.shape) - 1
     if found in (None, last) or not takes_another_size(layer, node, tensor, found):
         return found
-    return found if takes_another_size(layer, node, tensor, last) else last
+    takes_others = any(takes_another_size(layer, node, tensor, last, size) for size in (None, 1))
+    return found if takes_others else last
 
 
 def _of_joined(axes: Sequence[Axis]) -> Axis:

@@ -134,6 +134,19 @@ class Squeezed(layers.Layer):
         return x * self.dense(ops.mean(x, axis=2))[:, :, None]
 
 
+class Positions(layers.Layer):
+    """Adds weights to each position of channels that come first."""
+
+    def __init__(self):
+        super().__init__(name="own")
+
+    def build(self, shape):
+        self.added = self.add_weight(shape=(1, *shape[2:]))
+
+    def call(self, x):
+        return x + self.added
+
+
 # what is between a Dense with 5 neurons, of shape (inputs, 6, 5), and a ReLU; the ReLU's axis
 OWN_LAYERS = {
     "turned": (lambda x: layers.Permute((2, 1))(Wide()(x)), 1),
@@ -141,6 +154,11 @@ OWN_LAYERS = {
     "one more axis at the end": (lambda x: ops.expand_dims(Wide()(x), -1), 2),
     "tokens mixed": (lambda x: Wide(6)(layers.Permute((2, 1))(x)), 2),
     "channels scaled": (lambda x: Squeezed()(layers.Permute((2, 1))(x)), 1),
+    "positions added": (lambda x: Positions()(layers.Permute((2, 1))(x)), 1),
+    "positions of an image added": (
+        lambda x: Positions()(layers.Reshape((5, 2, 3))(layers.Permute((2, 1))(x))),
+        1,
+    ),
 }
 
 
