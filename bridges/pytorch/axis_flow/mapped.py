@@ -9,21 +9,22 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 
 VMAP = "vmap"  # noted in place of a function
 
 
 class MappedMemory:
-    """The memory of what torch.vmap has computed from neurons, by addresses.
+    """The memory of what torch.vmap has computed from neurons.
 
-    Other tensors may come to be there later: only those are asked about of which nothing is known.
+    What holds it is remembered, not its address, where other tensors may come to be later.
     """
 
     def __init__(self) -> None:
-        self._addresses: set[int] = set()
+        self._holders: set[StorageWeakRef] = set()
 
     def __contains__(self, tensor: Any) -> bool:
-        return bool(self._addresses) and memory_of(whole_of(tensor)) in self._addresses
+        return bool(self._holders) and not self._holders.isdisjoint(_holders_of(tensor))
 
     def follow(
         self, read: Iterable[Tensor], written: Iterable[Any], has_neurons: Callable[[Tensor], bool]
@@ -32,7 +33,15 @@ class MappedMemory:
         mapped = [each for each in written if isinstance(each, Tensor) and _is_wrapped(each)]
         wholes = map(whole_of, read) if mapped else ()
         if any(each in self or has_neurons(each) for each in wholes):
-            self._addresses |= {memory_of(whole_of(each)) for each in mapped}
+            self._holders.update(*map(_holders_of, mapped))
+
+
+def _holders_of(tensor: Tensor) -> list[StorageWeakRef]:
+    """Return what holds the memory of a tensor, if anything does."""
+    try:
+        return [StorageWeakRef(whole_of(tensor).untyped_storage())]
+    except (NotImplementedError, RuntimeError):  # sparse tensors
+        return []
 
 
 def _is_wrapped(tensor: Tensor) -> bool:

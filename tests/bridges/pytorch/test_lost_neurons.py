@@ -1,5 +1,6 @@
 """Where nothing is known of neurons any more, their axis is a guess, and a warning says so."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -74,6 +75,20 @@ def test_maps_without_neurons_lose_none():
     with ts.capture(model, "act") as run:
         model(images(3, 3, 4))
     assert (run["act"].axis, run["act"].axis_origin) == (2, "flow")
+
+
+def test_a_constant_where_mapped_neurons_were_in_memory_has_lost_nothing():
+    memory = np.zeros((3, 6), np.float32)
+
+    def with_constant(m, x):
+        torch.vmap(torch.Tensor.add_)(torch.from_numpy(memory), m.fc(x))
+        memory.fill(1)
+        return torch.from_numpy(memory)
+
+    model = Calls(with_constant, fc=nn.Linear(4, 6))
+    with torch.no_grad(), ts.capture(model, "act") as run:
+        model(images(3, 4))
+    assert run["act"].axis_origin == "rule"
 
 
 def test_what_was_mapped_and_is_written_has_no_known_inputs():
