@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import tensorstate_gpu as ts
+from tensorstate_gpu import bits as bits_of
 
 activations = np.random.default_rng(0).standard_normal((1000, 12)).astype(np.float32)
 packed = assert_type(ts.compress_states(activations), NDArray[np.uint8])
@@ -16,6 +17,15 @@ counts = assert_type(ts.count_states(packed, neurons=12), ts.StateCounts)
 both = assert_type(counts + counts, ts.StateCounts)
 numbers = assert_type(both.counts, NDArray[np.int64])
 bits = assert_type(ts.entropy(counts), float)
+distances = assert_type(bits_of.hamming_distances(packed, packed[:2]), NDArray[np.int32])
+nearest = assert_type(
+    bits_of.nearest_states(packed, packed[:2]), tuple[NDArray[np.int64], NDArray[np.int32]]
+)
+near = assert_type(bits_of.states_within(packed, packed[:2], 1), NDArray[np.int64])
+known = assert_type(bits_of.isin(packed, packed[:2]), NDArray[np.bool_])
+distinct = bits_of.unique(packed)
+distinct_rows = assert_type(distinct.packed, NDArray[np.uint8])
+inverse = assert_type(distinct.inverse, NDArray[np.int64])
 same_bits = (ts.entropy(counts.counts), ts.entropy(counts.counts.tolist()))
 
 if packed.shape != (1000, 2) or int(numbers.sum()) != 2000:
@@ -26,6 +36,11 @@ if not np.array_equal(states, activations > 0) or not np.array_equal(firing, sta
     raise SystemExit("packing does not invert")
 if len(edges) != len(counts) + 1 or set(same_bits) != {bits} or len(order) != 1000:
     raise SystemExit("wrong order")
+for typed, kind in ((distances, "i4"), (nearest[0], "i8"), (nearest[1], "i4"), (known, "?")):
+    if typed.dtype != kind:
+        raise SystemExit("wrong type")
+if near.shape[1] != 2 or not np.array_equal(distinct_rows[inverse], packed):
+    raise SystemExit("wrong pairs or distinct states")
 
 
 class Framework:

@@ -12,7 +12,7 @@ except ImportError as error:
 
 from tensorstate_gpu._arrays.elements import ELEMENT_TYPES
 from tensorstate_gpu._arrays.thresholds import firing_test
-from tensorstate_gpu._capturing.capture_point import AbstractStateCapture
+from tensorstate_gpu._capturing.capture_point import AbstractStateCapture, check_switch
 from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
 from tensorstate_gpu._layers.layer_states import LayerStates
 from tensorstate_gpu.errors import NotCapturable
@@ -51,6 +51,7 @@ class CaptureLayerType(type(keras.layers.Layer)):  # type: ignore[misc]
 
     @capture_on.setter
     def capture_on(cls, value: bool) -> None:
+        check_switch(value)
         KerasPoint.capture_on = value
 
     @capture_on.deleter

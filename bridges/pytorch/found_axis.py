@@ -11,6 +11,7 @@ from .axis_flow.factors import (
     BATCH,
     POSITION,
     Axes,
+    counts_inputs,
     likely_neuron_axis,
     neuron_axis,
     only_whole,
@@ -121,20 +122,26 @@ def _neurons_of(
         return FoundAxis(tensor.ndim, FLOW, tensor.ndim, of_one_neuron=True)
     if followed is not None and not rule.defined:
         return FoundAxis(followed, FLOW, tensor.ndim)
-    found = _by_rule(rule, tensor.shape, cause)
+    inputs = 0 if known is None else known.inputs or 0
+    is_column = counts_inputs((axes or ())[:1]) or (inputs > 1 and tensor.numel() % inputs == 0)
+    found = _by_rule(rule, tensor.shape, cause, is_column)
     if axes is None or found.origin != GUESS:
         return found
     return replace(found, axis=likely_neuron_axis(axes, found.axis))
 
 
-def _by_rule(rule: AxisRule, shape: Sequence[int], cause: str) -> FoundAxis:
-    """Return the axis by a module's weights, by its class, or by the number of axes."""
+def _by_rule(rule: AxisRule, shape: Sequence[int], cause: str, is_column: bool) -> FoundAxis:
+    """Return the axis by a module's weights, by its class, or by the number of axes.
+
+    ``is_column``: whether the first axis is one of inputs, so the neurons are along another one.
+    """
     ndim = len(shape)
     fitting = rule.axes_that_fit(shape)
     if len(fitting) == 1 and not rule.defined:
         return FoundAxis(fitting[0], LAYER, ndim)
     # Two axes are (inputs, features) almost always, but not where features were followed, and lost.
     were_lost = rule.kind == "unknown" and cause.startswith(LOST_AT)
-    is_guess = rule.is_guess(ndim) or (were_lost and shape[-1:] != (1,) and math.prod(shape) > 1)
+    has_one = (is_column and shape[-1:] == (1,)) or math.prod(shape) <= 1
+    is_guess = rule.is_guess(ndim) or (were_lost and not has_one)
     origin = LAYER if rule.defined else GUESS if is_guess else RULE
     return FoundAxis(rule.axis(ndim), origin, ndim, cause=cause if origin == GUESS else "")

@@ -251,7 +251,8 @@ class StateCaptureHook(PassPoint):
         if counter.notes and counter.here.owner is None and scope.of_next_pass is NO_NOTES:
             self._take_notes(clock)
         if not self._takes_pass_at(clock):
-            self.pass_log.note_run(clock)
+            if number == 1:  # later calls have capture points of their own
+                self.pass_log.note_run(clock)
             return
         hook = self if number == 1 else self._of_call(number)
         try:

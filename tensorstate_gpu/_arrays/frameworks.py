@@ -158,9 +158,10 @@ def _package_of(model: object) -> str:
     if torch is not None and isinstance(model, torch.nn.Module):
         return f"{_BRIDGES}.pytorch"
     hint = "" if loaded_module("jax") is None else "; in functions of JAX, tap() captures"
-    raise TypeError(
-        f"model must be a Keras model or a torch.nn.Module, got {type(model).__name__}{hint}"
-    )
+    given = type(model).__name__
+    if isinstance(model, type):
+        given, hint = f"the class {model.__name__}", f": pass a model of it, {model.__name__}(...)"
+    raise TypeError(f"model must be a Keras model or a torch.nn.Module, got {given}{hint}")
 
 
 def jax_tracing(array: object) -> JaxFunctions | None:

@@ -83,6 +83,15 @@ def build_efficiency_model(
     TypeError, ValueError
         Before anything is attached: for an unsupported model, an unknown method or
         keep, or if no layer matches (the message lists the layers).
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU())
+    >>> model = build_efficiency_model(model, ["Linear", "ReLU"])
+    >>> _ = model(torch.ones(10, 3))
+    >>> [(point.name, point.state_count) for point in model.efficiency_layers]
+    [('0_post_states', 10), ('1_post_states', 10)]
     """
     attachment = plan_attachment(
         model, attach_to, exclude, method, storage_path, missing=missing, **options
@@ -142,7 +151,18 @@ def _undo(bridge: Bridge, points: Sequence[CapturePoint]) -> None:
 
 
 def reset_efficiency_model(model: Any) -> None:
-    """Empty all capture points of a model or Run. Raises ValueError if there are none."""
+    """Empty all capture points of a model or Run. Raises ValueError if there are none.
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = build_efficiency_model(torch.nn.Linear(3, 4))
+    >>> for epoch in range(2):
+    ...     reset_efficiency_model(model)
+    ...     _ = model(torch.ones(10, 3))
+    >>> model.efficiency_layers[0].state_count
+    10
+    """
     reset_points(_points(model))
 
 
@@ -152,6 +172,14 @@ def remove_state_layers(model: Any) -> Any:
     What they captured into a store is committed; see Run.close().
 
     For Keras, the result is a new model without capture layers that shares all other layers.
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = build_efficiency_model(torch.nn.Linear(3, 4))
+    >>> model = remove_state_layers(model)
+    >>> hasattr(model, "efficiency_layers")
+    False
     """
     bridge: Bridge = bridge_of(model)
     points, removed = _points(model), model

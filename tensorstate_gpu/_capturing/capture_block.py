@@ -30,8 +30,14 @@ class CaptureBlock(AbstractContextManager[Run, None]):
 
     def __init__(self, block: AbstractContextManager[Run, bool | None]) -> None:
         self._block = block
+        self._has_begun = False
 
     def __enter__(self) -> Run:
+        if self._has_begun:
+            raise RuntimeError(
+                "what capture() returns begins once: call ts.capture(model, ...) again"
+            )
+        self._has_begun = True
         return self._block.__enter__()
 
     def __exit__(

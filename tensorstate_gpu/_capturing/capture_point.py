@@ -262,6 +262,7 @@ class CapturePoint(PointStates):
 
     def __setattr__(self, name: str, value: object) -> None:
         if name == "capture_on":
+            check_switch(value)
             self.intake.wait_for_pending()  # batches that were passed before
         super().__setattr__(name, value)
 
@@ -280,6 +281,12 @@ class CapturePoint(PointStates):
             f"{type(self).__name__}({self.name!r}, keep={self.keep!r}, "
             f"neurons={self.neurons}, {self.state_count:,} states)"
         )
+
+
+def check_switch(value: object) -> None:
+    """Raise TypeError for a value of ``capture_on`` that is no bool."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"capture_on must be a bool, got {value!r}")
 
 
 def own_point(given: object) -> CapturePoint | None:

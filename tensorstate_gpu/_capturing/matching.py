@@ -6,8 +6,10 @@ functions.
 
 import difflib
 import inspect
+import re
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
+from numbers import Integral
 from typing import Any
 
 from tensorstate_gpu._arguments import is_iterable
@@ -192,9 +194,11 @@ def _matches_any(pattern: str, texts: Iterable[str]) -> bool:
 
 
 def _pattern_error(pattern: object, argument: str) -> TypeError:
+    number = isinstance(pattern, Integral) and not isinstance(pattern, bool)
+    advice = f": a name is a str, such as '{pattern}'" if number else ""
     return TypeError(
         f"{argument} must be a layer name, class name, glob, class or predicate (name, layer) -> "
-        f"bool, or a list of these, got {type(pattern).__name__}"
+        f"bool, or a list of these, got {type(pattern).__name__}{advice}"
     )
 
 
@@ -202,8 +206,14 @@ def _nothing_matched(layers: Layers, attach_to: object, exclude: object) -> str:
     words = [pattern for pattern in listed(attach_to) if isinstance(pattern, str)]
     excluding = f" with exclude={exclude!r}" if exclude else ""
     wanted, there_are = _shown(attach_to, layers), closest_first(layers, words, shown=20)
-    globs = "" if exclude else _globs_that_match(words, layers)
-    return f"attach_to={wanted}{excluding} matches no layer{globs}; there are: {there_are}"
+    advice = "" if exclude else _several(attach_to) or _globs_that_match(words, layers)
+    return f"attach_to={wanted}{excluding} matches no layer{advice}; there are: {there_are}"
+
+
+def _several(attach_to: object) -> str:
+    """Return what to write instead of names in one text, such as "conv_1, conv_2"."""
+    words = re.findall(r"[^\s,;]+", attach_to) if isinstance(attach_to, str) else []
+    return f" (several are a list: {words})" if len(words) > 1 else ""
 
 
 def _globs_that_match(words: Iterable[str], layers: Layers) -> str:

@@ -36,10 +36,14 @@ class PassLog:
         self._begun_before, self._left_out = self._times.begun, 0
         self._ran = 0
         self._noted: set[int] = set()  # times of passes in which the layer ran
+        self._is_shared = False
 
     def note_run(self, time: int) -> None:
         """Note that the layer ran at a time. Outside of passes, that does not count."""
-        if time % 2 == 0 or time < 2 * self._begun_before or time in self._noted:
+        if time % 2 == 0 or time < 2 * self._begun_before:
+            return
+        if time in self._noted:
+            self._is_shared = True
             return
         with self._lock:
             if time not in self._noted:  # as another thread may have noted
@@ -75,6 +79,10 @@ class PassLog:
     def overlaps(self) -> bool:
         """Return whether the last pass ran beside another, which may have come further."""
         return self._times.overlaps
+
+    def is_shared(self) -> bool:
+        """Return whether the layer ran several times in a pass, at one capture point."""
+        return self._is_shared
 
     def bypass(self) -> str | None:
         """Return what has run the layer without its capture point in some passes, if known."""

@@ -30,6 +30,18 @@ class Run(MeasuredNetwork[CapturePoint]):
     ``with ts.capture(model, "Conv2d") as run:`` creates one. It can be read after the block, copied
     and pickled. Like every mapping it has keys(), values(), items() and get(). For a model that
     build_efficiency_model() returned, use ``Run(model.efficiency_layers)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> layer = CapturePoint("layer")
+    >>> layer.declare(neurons=2)
+    >>> layer.append(np.array([[0], [1], [2], [3]] * 20, np.uint8), instances=80)
+    >>> run = Run([layer])
+    >>> run
+    Run(1 layer, 80 states: layer)
+    >>> run["layer"].entropy()
+    2.0
     """
 
     __module__ = "tensorstate_gpu"

@@ -17,6 +17,7 @@ from tensorstate_gpu._cli.terminal import terminal_width
 from tensorstate_gpu._cli.users_objects import load_data, load_model, users_code, without_arguments
 from tensorstate_gpu._process.progress import Progress
 from tensorstate_gpu.errors import NoStore, TensorStateError
+from tensorstate_gpu.reporting import Report
 from tensorstate_gpu.reporting.page.write import check_page
 from tensorstate_gpu.reporting.text import with_noun
 from tensorstate_gpu.store import Store
@@ -58,6 +59,14 @@ def _capture(options: argparse.Namespace) -> int:
     with Progress.in_percent("measuring") as progress:
         report = run.report(by_label=options.labels is not None, progress=progress.to_share)
     page, options.store = (_as_given(path, here) for path in (page, options.store))
+    _show(report, page, options)
+    if page is None and why_no_page is not None:
+        print(f"\nNo page with charts: {why_no_page}")
+    return 0
+
+
+def _show(report: Report, page: str | None, options: argparse.Namespace) -> None:
+    """Write a page, if it is to be, and print the table, also if the page cannot be written."""
     try:
         if page is not None:  # first: who reads the table, such as head, may not read to its end
             report.to_html(page, origin=_origin(options))
@@ -65,9 +74,6 @@ def _capture(options: argparse.Namespace) -> int:
         print(f"\n{report.to_text(terminal_width())}")
     if page is not None:
         print(f"\nThe page with charts: {page}")
-    elif why_no_page is not None:
-        print(f"\nNo page with charts: {why_no_page}")
-    return 0
 
 
 def _page(options: argparse.Namespace) -> tuple[str | None, str | None]:

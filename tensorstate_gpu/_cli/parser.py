@@ -75,6 +75,27 @@ def _add_capture(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    _add_model(capture)
+    _add_layers(capture)
+    capture.add_argument(
+        "--limit", metavar="N", type=int, help="use the first N inputs only, counted from the first"
+    )
+    capture.add_argument(
+        "--batch-size",
+        metavar="N",
+        type=int,
+        default=128,
+        help="how many inputs of an array the model gets at a time (default 128)",
+    )
+    capture.add_argument(
+        "--device", help="put a PyTorch model and its inputs here, such as cuda or cuda:1"
+    )
+    _add_page(capture)
+    capture.set_defaults(command="capture")
+
+
+def _add_model(capture: argparse.ArgumentParser) -> None:
+    """Add the model, and what it is given."""
     capture.add_argument(
         "model", metavar="MODEL", help="package.module:name of a PyTorch or Keras model"
     )
@@ -90,6 +111,10 @@ def _add_capture(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="package.module:name of an array with a label for each input, or from-batches if "
         "batches are pairs (inputs, labels); adds a table by label for each layer",
     )
+
+
+def _add_layers(capture: argparse.ArgumentParser) -> None:
+    """Add which layers are captured, and what is kept of them."""
     capture.add_argument(
         "--attach",
         metavar="PATTERN",
@@ -115,21 +140,6 @@ def _add_capture(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         action="store_true",
         help="keep distinct states and their counts only; always so without --store",
     )
-    capture.add_argument(
-        "--limit", metavar="N", type=int, help="use the first N inputs only, counted from the first"
-    )
-    capture.add_argument(
-        "--batch-size",
-        metavar="N",
-        type=int,
-        default=128,
-        help="how many inputs of an array the model gets at a time (default 128)",
-    )
-    capture.add_argument(
-        "--device", help="put a PyTorch model and its inputs here, such as cuda or cuda:1"
-    )
-    _add_page(capture)
-    capture.set_defaults(command="capture")
 
 
 _EXAMPLES = """\

@@ -99,6 +99,15 @@ def warn_of_shuffled(layer: str) -> None:
     )
 
 
+def warn_of_shared_calls(layer: str) -> None:
+    """Issue a warning that names a layer whose inputs may be counted several times."""
+    warn_user(
+        f"{layer}: several calls in a pass share this capture point, and each counts its inputs; "
+        "if they are the same, errors and intervals are too small: run.labels(units=...) tells "
+        "which belong together"
+    )
+
+
 def _listed(layers: list[str], shown: int = 10) -> str:
     more = f" and {len(layers) - shown} more" if len(layers) > shown else ""
     return ", ".join(layers[:shown]) + more

@@ -1,11 +1,12 @@
 """LayerCounts: how often the states of a layer occurred, and the measures of these counts."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tensorstate_gpu._layers.capture_warnings import warn_of_shared_calls
 from tensorstate_gpu._layers.captured_layer import CapturedLayer
 from tensorstate_gpu._layers.counts_accumulator import CountsAccumulator, FixedCounts
 from tensorstate_gpu._layers.instance_groups import checked_groups
@@ -121,7 +122,8 @@ class LayerCounts(CapturedLayer):
         those of the capture, or 32. With keep="counts", they must be kept: ``groups=32``.
         ``progress`` is called with the number of rows counted so far, and that of all. Raises
         InputsUnknown if some states belong to no known instance, and MemoryError beyond a limit
-        that was set: counted_groups() leaves them in files.
+        that was set: counted_groups() leaves them in files. Warns of calls that share the layer's
+        capture point, if nothing tells which of their inputs are the same.
         """
         return self.counted_groups(groups, progress=progress).load()
 
@@ -134,7 +136,9 @@ class LayerCounts(CapturedLayer):
         """
         with self._reading() as accumulator:
             on_counted = running_total(progress, accumulator.ledger.rows)
-            return accumulator.counted_groups(self._group_number(groups), on_counted)
+            found = accumulator.counted_groups(self._group_number(groups), on_counted)
+        self._warn_if_shared([found])
+        return found
 
     def grouped_by(
         self,
@@ -162,7 +166,13 @@ class LayerCounts(CapturedLayer):
         with self._reading(labels) as accumulator:
             on_counted = running_total(progress, accumulator.ledger.rows)
             number = self._group_number(groups)
-            return accumulator.counted_groups_by_label(number, labels, on_counted)
+            found = accumulator.counted_groups_by_label(number, labels, on_counted)
+        self._warn_if_shared(found.values())
+        return found
+
+    def _warn_if_shared(self, found: Iterable[GroupedCounts | StoredGroups]) -> None:
+        if self.facts().shared and not all(each.sample.has_units for each in found):
+            warn_of_shared_calls(self.name)
 
     def estimate(self, measure: Measure = "entropy") -> Estimate:
         """Return the entropy or efficiency of the source, with its error; information.estimate."""

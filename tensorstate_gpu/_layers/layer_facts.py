@@ -19,6 +19,8 @@ class LayerFacts:
     same.
     ``shuffled``: whether a framework has put inputs into an order of its own.
     ``failed``: how many of the passes have failed, and so may not have come to the layer.
+    ``shared``: whether several calls in a pass had one capture point, which counts the inputs of
+    each.
     """
 
     passes: tuple[int, int] | None = None
@@ -28,6 +30,7 @@ class LayerFacts:
     spatial_shape: tuple[int, ...] | None = None
     shuffled: bool = False
     failed: int = 0
+    shared: bool = False
 
     @property
     def runs_always(self) -> bool:
@@ -53,6 +56,7 @@ class LayerFacts:
             shapes.pop() if len(shapes) == 1 else None,
             any(part.shuffled for part in parts),
             sum(part.failed for part in parts),
+            any(part.shared for part in parts),
         )
 
     def to_json(self) -> dict[str, object]:
@@ -77,6 +81,7 @@ class LayerFacts:
             _numbers(found.get("spatial_shape")),
             found.get("shuffled") is True,
             (_numbers([found.get("failed", 0)]) or (0,))[0],
+            found.get("shared") is True,
         )
 
 
@@ -136,6 +141,9 @@ class PassSource(Protocol):
     def leave_out_failed_pass(self) -> None:
         """Count no further passes, nor one that has begun and not ended."""
 
+    def is_shared(self) -> bool:
+        """Return whether the layer ran several times in a pass, at one capture point."""
+
     def bypass(self) -> str | None:
         """Return what has run the layer without its capture point, if that is known."""
 
@@ -188,6 +196,7 @@ class LayerLog:
             self.shuffled,
             (0 if earlier is None else earlier.failed)
             + (0 if source is None else source.failed(ended=ended)),
+            (earlier is not None and earlier.shared) or (source is not None and source.is_shared()),
         )
 
     @property

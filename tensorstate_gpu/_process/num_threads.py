@@ -57,6 +57,13 @@ def set_num_threads(threads: int | None) -> None:
 
     All callers in this process share one pool of that size: hooks that run in several threads do
     not multiply it.
+
+    Examples
+    --------
+    >>> set_num_threads(1)
+    >>> get_num_threads()
+    1
+    >>> set_num_threads(None)
     """
     global _chosen
     _chosen = None if threads is None else positive_integer(threads, "threads")

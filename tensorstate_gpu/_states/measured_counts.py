@@ -57,10 +57,10 @@ class MeasuredCounts(ABC):
             return f"{kind}(empty, {_number(self.neurons, 'neuron')})"
         return (
             f"{kind}({len(self):,} distinct of {_number(self.total, 'state')}, "
-            f"{_number(self.neurons, 'neuron')}, entropy {self.entropy():.3f} bits, "
-            f"efficiency {self.efficiency():.1%}, "
-            f"coverage {information.coverage(self._weights):.1%})"
-        ).replace("%", " %")
+            f"{_number(self.neurons, 'neuron')}, entropy {_shown(self.entropy(), 3)} bits, "
+            f"efficiency {_percent(self.efficiency())}, "
+            f"coverage {_percent(information.coverage(self._weights))})"
+        )
 
     def _repr_html_(self) -> str:
         shown = {
@@ -72,11 +72,21 @@ class MeasuredCounts(ABC):
             return html_table(shown, [tuple(shown.values())])
         efficiency = self.efficiency()
         shown |= {
-            "entropy": f"{self.entropy():.3f} bits",
-            "efficiency": f"{100 * efficiency:.1f} %",
-            "coverage": f"{100 * information.coverage(self._weights):.1f} %",
+            "entropy": f"{_shown(self.entropy(), 3)} bits",
+            "efficiency": _percent(efficiency),
+            "coverage": _percent(information.coverage(self._weights)),
         }
         return html_table(shown, [tuple(shown.values())], [html_bar(efficiency)])
+
+
+def _percent(share: float) -> str:
+    return f"{_shown(100 * share, 1)} %"
+
+
+def _shown(number: float, decimals: int) -> str:
+    """Return a number with so many decimals, or one digit of it. Only 0 is shown as 0."""
+    text = f"{number:.{decimals}f}"
+    return text if float(text) or not number else f"{number:.1g}"
 
 
 def _number(count: int, what: str) -> str:

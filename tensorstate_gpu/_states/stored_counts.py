@@ -35,6 +35,14 @@ class StoredCounts(MeasuredCounts):
     ``count_states(..., to=path)`` and ``layer.histogram(to=path)`` return it, and so does
     ``store.open_counts(path)``. The first measure reads all counts once, unless they were written
     to a path; later ones take no time. Reading takes get_memory_limit() bytes at most.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tensorstate_gpu as ts
+    >>> counts = ts.count_states(np.array([[3], [0], [3]], np.uint8), to="memory://stored")
+    >>> counts.total, len(counts), f"{counts.entropy():.3f} bits"
+    (3, 2, '0.918 bits')
     """
 
     __module__ = "tensorstate_gpu"

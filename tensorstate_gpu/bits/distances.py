@@ -1,8 +1,9 @@
 """Hamming distances between states: in how many neurons they differ."""
 
-from typing import cast
+from typing import Any, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tensorstate_gpu._arguments import integer
 from tensorstate_gpu._arrays.array_types import AnyArray, ArrayT
@@ -17,7 +18,11 @@ from tensorstate_gpu.bits.operands import (
 _TILE_BYTES = 1 << 26  # of distances at a time, where only some of them are kept
 
 
-def hamming_distances(one: ArrayT, other: ArrayT) -> ArrayT:
+@overload
+def hamming_distances(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.int32]: ...
+@overload
+def hamming_distances(one: ArrayT, other: ArrayT) -> ArrayT: ...
+def hamming_distances(one: Any, other: Any) -> Any:
     """Return in how many neurons each state of one array differs from each state of another.
 
     Parameters
@@ -49,11 +54,16 @@ def hamming_distances(one: ArrayT, other: ArrayT) -> ArrayT:
         check_same_width(left, right)
         return functions.distances(left, right)
 
-    result = apply(distances, one=one, other=other)
-    return cast(ArrayT, result)
+    return apply(distances, one=one, other=other)
 
 
-def nearest_states(states: ArrayT, among: ArrayT) -> tuple[ArrayT, ArrayT]:
+@overload
+def nearest_states(
+    states: NDArray[np.uint8], among: NDArray[np.uint8]
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]: ...
+@overload
+def nearest_states(states: ArrayT, among: ArrayT) -> tuple[ArrayT, ArrayT]: ...
+def nearest_states(states: Any, among: Any) -> tuple[Any, Any]:
     """Return for each state the nearest one among others.
 
     Parameters
@@ -92,11 +102,17 @@ def nearest_states(states: ArrayT, among: ArrayT) -> tuple[ArrayT, ArrayT]:
         index = xp.concatenate([tile.argmin(axis=1) for tile in tiles])
         return index, xp.concatenate([tile.min(axis=1) for tile in tiles])
 
-    result = apply(nearest, states=states, among=among)
-    return cast(tuple[ArrayT, ArrayT], result)
+    found: Any = apply(nearest, states=states, among=among)
+    return found[0], found[1]
 
 
-def states_within(one: ArrayT, other: ArrayT, distance: int) -> ArrayT:
+@overload
+def states_within(
+    one: NDArray[np.uint8], other: NDArray[np.uint8], distance: int
+) -> NDArray[np.int64]: ...
+@overload
+def states_within(one: ArrayT, other: ArrayT, distance: int) -> ArrayT: ...
+def states_within(one: Any, other: Any, distance: int) -> Any:
     """Return the pairs of states that differ in at most ``distance`` neurons.
 
     Parameters
@@ -138,8 +154,7 @@ def states_within(one: ArrayT, other: ArrayT, distance: int) -> ArrayT:
             start += len(part)
         return xp.concatenate(found)
 
-    result = apply_natively(within, one=one, other=other)
-    return cast(ArrayT, result)
+    return apply_natively(within, one=one, other=other)
 
 
 def _tiles(states: AnyArray, others: AnyArray) -> list[AnyArray]:

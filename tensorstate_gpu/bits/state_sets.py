@@ -1,8 +1,11 @@
 """States as elements of sets: the distinct ones, and which states are among others."""
 
-from typing import Generic, NamedTuple, cast
+from typing import Any, Generic, NamedTuple, TypeVar, cast, overload
 
-from tensorstate_gpu._arrays.array_types import AnyArray, ArrayT
+import numpy as np
+from numpy.typing import NDArray
+
+from tensorstate_gpu._arrays.array_types import AnyArray, ArrayT, DLPackArray
 from tensorstate_gpu.bits.operands import (
     Functions,
     Sorting,
@@ -11,8 +14,10 @@ from tensorstate_gpu.bits.operands import (
     check_same_width,
 )
 
+IntegersT = TypeVar("IntegersT", bound=DLPackArray)
 
-class UniqueStates(NamedTuple, Generic[ArrayT]):
+
+class UniqueStates(NamedTuple, Generic[ArrayT, IntegersT]):
     """The distinct states of an array, and where each of its rows is among them.
 
     Attributes
@@ -25,14 +30,18 @@ class UniqueStates(NamedTuple, Generic[ArrayT]):
     """
 
     packed: ArrayT
-    counts: ArrayT
-    inverse: ArrayT
+    counts: IntegersT
+    inverse: IntegersT
 
 
 UniqueStates.__module__ = "tensorstate_gpu.bits"
 
 
-def unique(states: ArrayT) -> UniqueStates[ArrayT]:
+@overload
+def unique(states: NDArray[np.uint8]) -> UniqueStates[NDArray[np.uint8], NDArray[np.int64]]: ...
+@overload
+def unique(states: ArrayT) -> UniqueStates[ArrayT, ArrayT]: ...
+def unique(states: Any) -> UniqueStates[Any, Any]:
     """Return the distinct states, how often each occurs, and of each row which it is.
 
     `count_states` is faster if you don't need the last.
@@ -63,10 +72,14 @@ def unique(states: ArrayT) -> UniqueStates[ArrayT]:
         return backend.unique(packed)
 
     result = apply_natively(found, states=states)
-    return UniqueStates(*cast(tuple[ArrayT, ArrayT, ArrayT], result))
+    return UniqueStates(*cast(tuple[Any, Any, Any], result))
 
 
-def isin(states: ArrayT, reference: ArrayT) -> ArrayT:
+@overload
+def isin(states: NDArray[np.uint8], reference: NDArray[np.uint8]) -> NDArray[np.bool_]: ...
+@overload
+def isin(states: ArrayT, reference: ArrayT) -> ArrayT: ...
+def isin(states: Any, reference: Any) -> Any:
     """Return whether each state occurs in ``reference``.
 
     Parameters
@@ -95,5 +108,4 @@ def isin(states: ArrayT, reference: ArrayT) -> ArrayT:
         check_same_width(packed, among)
         return functions.isin(packed, among)
 
-    result = apply(found, states=states, reference=reference)
-    return cast(ArrayT, result)
+    return apply(found, states=states, reference=reference)

@@ -99,5 +99,8 @@ def _advice(values: object, argument: str) -> str | None:
         needed = "counts_by()" if argument == "by_label" else "grouped()"
         return f"a layer has {needed}"
     if argument == "groups" and hasattr(values, "entropy"):
-        return "bare counts do not tell inputs apart, so their error is not known"
+        return (
+            "bare counts do not tell inputs apart, so their error is not known: use estimate() of "
+            "a capture point, or its grouped()"
+        )
     return None

@@ -45,6 +45,17 @@ class Estimate:
     ``design_effect``: how much more the plug-in varies than if rows were independent; None if that
     is not known. Rows divided by it are the independent rows that say as much.
     ``in_bits``: whether the measure is one of bits, and not a ratio.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tensorstate_gpu import CapturePoint
+    >>> layer = CapturePoint("layer")
+    >>> layer.declare(neurons=2)
+    >>> layer.append(np.array([[0], [1], [2], [3]] * 20, np.uint8), instances=80)
+    >>> found = layer.estimate()
+    >>> f"{found:.2f} bits, {found.lower:.2f} to {found.upper:.2f}: {found.quality}"
+    '2.00 bits, 1.95 to 2.00: good'
     """
 
     __module__ = "tensorstate_gpu.information"

@@ -58,7 +58,8 @@ def estimate(
     ----------
     groups : GroupedCounts, or array_like of integers, (groups, states)
         What ``grouped()`` of a capture point or stored layer returns; or the counts of each state,
-        one row for each group of independent instances. The rows of an instance are in one group.
+        one row for each of up to 100,000 groups of independent instances. The rows of an instance
+        are in one group.
     measure : "entropy" or "efficiency"
         Shannon's, in bits; or divided by the number of neurons.
     neurons : int, optional
@@ -74,8 +75,8 @@ def estimate(
     Raises
     ------
     TypeError, ValueError
-        If ``groups`` is neither of these, holds negative counts or no rows; if the measure is
-        unknown; if ``neurons`` is missing, not positive, or too few for the states; if
+        If ``groups`` is neither of these, holds negative counts, no rows or too many groups; if the
+        measure is unknown; if ``neurons`` is missing, not positive, or too few for the states; if
         ``instances`` are no integers >= 0 of this shape, or given for what knows them.
 
     Notes

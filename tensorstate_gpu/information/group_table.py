@@ -144,9 +144,17 @@ class Grouped(Protocol):
     def group_table(self) -> GroupTable: ...
 
 
+_MOST_GROUPS = 100_000  # of an array, each of which takes some 0.5 ms: more are states, as a rule
+
+
 def _of_array(groups: object) -> GroupTable:
     accepted = "be GroupedCounts, or integers of shape (groups, states)"
     counts = count_table(groups, "groups", accepted)
+    if len(counts) > _MOST_GROUPS:
+        raise ValueError(
+            f"groups must be at most {_MOST_GROUPS:,}, got {len(counts):,}, of {counts.shape[1]:,} "
+            "states: an array has the shape (groups, states)"
+        )
     places = tuple(np.flatnonzero(row) for row in counts)
     by_group = tuple(counts.sum(axis=1).tolist())
     return GroupTable(

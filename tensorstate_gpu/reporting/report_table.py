@@ -63,6 +63,17 @@ class Report:
     As tables with a row for each layer, neuron, label, two labels, or number of repetitions:
     to_pandas(), neurons_to_pandas(), classes_to_pandas(), divergences_to_pandas() and
     repetitions_to_pandas(); and the same to_arrow().
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tensorstate_gpu as ts
+    >>> layer = ts.CapturePoint("layer")
+    >>> layer.declare(neurons=2)
+    >>> layer.append(np.array([[0], [1], [2], [3]] * 20, np.uint8), instances=80)
+    >>> report = ts.Run([layer]).report(accuracy=0.9)
+    >>> report.network_efficiency, report["layer"].entropy, report.quality
+    (1.0, 2.0, 'good')
     """
 
     __module__ = "tensorstate_gpu.reporting"

@@ -134,6 +134,16 @@ def merge_range(
     TypeError, ValueError
         If a part is missing or given twice, for different numbers of neurons, a range that does not
         exist, or other counts at ``to``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tensorstate_gpu.store import open_counts
+    >>> _ = count_part(np.array([[3], [0], [3]], np.uint8), 0, 1, "memory://all")
+    >>> for number in range(2):
+    ...     part = merge_range(["memory://all"], number, 2, "memory://ranges")
+    >>> open_counts("memory://ranges").load().counts
+    array([1, 2])
     """
     number, of = _checked(number, positive_integer(of, "of", _MOST_RANGES))
     kept = _opened(paths)
@@ -169,6 +179,15 @@ def merge_counts(
     ------
     TypeError, ValueError
         If a part is missing or given twice, for different numbers of neurons, or if ``to`` exists.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tensorstate_gpu import count_states
+    >>> for day in range(2):
+    ...     counts = count_states(np.array([[3], [day]], np.uint8), to=f"memory://day{day}")
+    >>> merge_counts(["memory://day0", "memory://day1"]).load().counts
+    array([1, 1, 2])
     """
     if progress is not None and to is None:
         raise TypeError("progress needs to=")

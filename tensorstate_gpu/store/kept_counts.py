@@ -59,6 +59,14 @@ def open_counts(path: Any) -> StoredCounts:
     TypeError, ValueError
         For a path that is none, or where ranges are missing; NoStore, UnknownFormat or
         DamagedStore, which are ValueErrors.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tensorstate_gpu import count_states
+    >>> _ = count_states(np.array([[3], [0], [3]], np.uint8), to="memory://counts")
+    >>> open_counts("memory://counts").entropy()
+    0.9182958340544896
     """
     found = find_counts(path)
     return joined(find_ranges(path)) if found is None else found.counts

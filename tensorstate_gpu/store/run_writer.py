@@ -3,24 +3,15 @@
 import contextlib
 import weakref
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
-
-from numpy.typing import NDArray
 
 from tensorstate_gpu._layers.broken_passes import PassClock
 from tensorstate_gpu._layers.layer_facts import LayerFacts
-from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu._process.interrupts import deferred_interrupts
-from tensorstate_gpu.errors import StoreClosed
-from tensorstate_gpu.store.background_writer import BackgroundWriter
 from tensorstate_gpu.store.batch_source import BatchSource
-from tensorstate_gpu.store.buffer_pool import BufferPool
 from tensorstate_gpu.store.chunks import start_threads
 from tensorstate_gpu.store.closing_at_exit import register_for_exit
-from tensorstate_gpu.store.columns import Column
-from tensorstate_gpu.store.commit_clock import CommitClock
-from tensorstate_gpu.store.commit_progress import CommitProgress
 from tensorstate_gpu.store.commit_record import LayerRecord, Record
 from tensorstate_gpu.store.committer import CommitSnapshot, Committer
 from tensorstate_gpu.store.counts_writer import CountsWriter
@@ -30,13 +21,13 @@ from tensorstate_gpu.store.listed_layers import ListedLayers
 from tensorstate_gpu.store.options import WriterOptions
 from tensorstate_gpu.store.rewinding import delete_forgotten, position_in, rewound
 from tensorstate_gpu.store.run_passes import PassesByRun, RunPasses
+from tensorstate_gpu.store.shared_writing import SharedWriting
 from tensorstate_gpu.store.writer_life import WriterLife
-from tensorstate_gpu.store.written_layer import WrittenLayer
 
 Writer = TypeVar("Writer", LayerWriter, CountsWriter)
 
 
-class RunWriter:
+class RunWriter(SharedWriting):
     """Writes the rows of all layers of a run, and commits them together.
 
     Background threads write full chunks as soon as they are full (several at the same time if the
@@ -53,27 +44,13 @@ class RunWriter:
         was_closed: bool | None,
         options: WriterOptions,
     ) -> None:
-        self.files = files
+        super().__init__(files, options, self._commit_when_idle)
         self._committer = Committer(files, record, was_closed)
-        self.compressor = options.compressor
-        self.progress = CommitProgress(options.progress)
-        self._clock = CommitClock(options.commit_rows, options.commit_seconds)
         self._names = ListedLayers(record.layers)
-        self._layers: dict[str, WrittenLayer] = {}
         self._passes = PassesByRun(self._layers)
         self._removals: Counter[str] = Counter()  # of layers, by name: those that are not done yet
         self._sources: weakref.WeakValueDictionary[str, BatchSource] = weakref.WeakValueDictionary()
-        # Jobs ask for it, too. A signal handler that commits waits for them, so none may run in a
-        # thread that holds it: these defer signals.
-        self._lock = ForkSafeLock()
-        self._rejected = Counter[str]()  # names of layers that take no batches now
-        self._rejects_all = False
         self._queued_commits = 0
-        self._chunk_bytes = options.chunk_size
-        self._pool = BufferPool(self._chunk_bytes)
-        self._background = BackgroundWriter(
-            files.writer_threads, self._commit_when_idle, options.commit_seconds
-        )
         self.life = WriterLife(files, self._background, self)
         start_threads()
         register_for_exit(self.life)
@@ -139,26 +116,6 @@ class RunWriter:
     def layers(self) -> int:
         """The number of layers: they share the memory for counts."""
         return len(self._names)
-
-    def column(
-        self,
-        key: str,
-        empty: NDArray[Any],
-        dimension_names: Sequence[str],
-        compressor: Any,
-        most_chunk_bytes: int | None = None,
-    ) -> Column:
-        """Return a growing array that the background threads write."""
-        return Column(
-            self.files,
-            key,
-            empty,
-            self._background.submit,
-            self._pool,
-            dimension_names,
-            compressor,
-            min(self._chunk_bytes, most_chunk_bytes or self._chunk_bytes),
-        )
 
     def committed(self, name: str) -> LayerRecord | None:
         """Return what is committed of a layer, and is not about to be deleted."""
@@ -264,36 +221,6 @@ class RunWriter:
         with contextlib.suppress(OSError):  # verify() tells of what is left
             delete_forgotten(self.files, before, after)
 
-    def has_failed_with(self, error: Exception) -> bool:
-        """Return whether an exception is that of a background thread."""
-        return self._background.has_failed_with(error)
-
-    def check_writable(self) -> None:
-        """Wait for queue space. Raises StoreClosed, or the error of a background thread."""
-        self.life.check_open()
-        self._background.wait_for_queue_space()
-
-    @contextlib.contextmanager
-    def adding_batch(self, layer: WrittenLayer, rows: int) -> Iterator[None]:
-        """Context manager that blocks commits while a batch, or a part of one, is added.
-
-        Raises StoreClosed if the store is closed or the layer was removed.
-        """
-        with self._lock:
-            rejects = self._rejects_all or layer.name in self._rejected
-            if rejects or self._layers.get(layer.name) is not layer:
-                raise StoreClosed(f"{self.files} takes no more rows of {layer.name!r}")
-            yield
-            self._clock.record_batch(rows)
-
-    def read(self, column: Column) -> Iterator[NDArray[Any]]:
-        """Return an iterator over the values that a column has now."""
-        with deferred_interrupts(), self._lock:
-            snapshot = column.snapshot()
-        if self.life.is_own_process:
-            self._background.wait()
-        return column.chunks(snapshot)
-
     # ---- commits -------------------------------------------------------------------------------
 
     def wait_for_pending(self) -> None:
@@ -374,11 +301,6 @@ class RunWriter:
         """Delete files that commits have replaced, and which readers might still have needed."""
         for layer in list(self._layers.values()):
             layer.delete_replaced()
-
-    def reject_batches(self, reject: bool) -> None:
-        """Reject further batches, or accept them again."""
-        with self._lock:
-            self._rejects_all = reject
 
 
 def _no_wait() -> None:

@@ -98,20 +98,19 @@ def check_state(state: object, layers: Collection[str], rule: str, groups: int |
             "torch.distributed.checkpoint reads only what the monitor has already that loads it: "
             "give it the bytes of torch.save(monitor.state_dict(), file), by rank under another key"
         )
-    theirs = set(map(str, saved.entries("layers")))
-    if theirs != set(layers):
-        more, fewer = sorted(theirs - set(layers)), sorted(set(layers) - theirs)
-        raise ValueError(
-            "state is of another model, or of other layers: "
-            + "; ".join(
-                f"{what} {', '.join(names)}"
-                for what, names in (("only there are", more), ("only here are", fewer))
-                if names
-            )
-        )
+    _check_layers(set(map(str, saved.entries("layers"))), set(layers))
     for what, found, ours in (
         ("firing rule", saved.text("firing"), rule),
         ("number of groups", saved.integer("groups") or None, groups),
     ):
         if found != ours:
             raise ValueError(f"state has another {what}: {found}, here it is {ours}")
+
+
+def _check_layers(theirs: set[str], ours: set[str]) -> None:
+    """Raise ValueError unless a state has the layers that the monitor has."""
+    if theirs == ours:
+        return
+    apart = {"only there are": sorted(theirs - ours), "only here are": sorted(ours - theirs)}
+    said = [f"{what} {', '.join(names)}" for what, names in apart.items() if names]
+    raise ValueError(f"state is of another model, or of other layers: {'; '.join(said)}")

@@ -249,13 +249,14 @@ def test_a_value_above_the_neurons_is_cut():
         (
             ts.StateCounts.empty(3),
             TypeError,
-            "got StateCounts: bare counts do not tell inputs apart",
+            r"StateCounts: bare counts do not .*: use estimate\(\) of a capture point",
         ),
         (ts.CapturePoint("layer"), TypeError, r"got CapturePoint: a layer has grouped\(\)"),
         ([[0, 0], [0, 0]], ValueError, "only zeros"),
         ([[1, -1], [2, 2]], ValueError, "not negative"),
         (np.empty((2, 0), np.int64), ValueError, "empty"),
         ([[2**62, 1], [2**62, 1]], OverflowError, "int64"),
+        (np.ones((100_001, 2), int), ValueError, "at most 100,000, got 100,001, of 2 states"),
     ],
 )
 def test_invalid_groups(groups, error, words):

@@ -104,3 +104,50 @@ def test_the_name_of_a_capture_point(given, run):
 def test_a_weight_of_an_accuracy_that_is_not_given(given, run):
     with pytest.raises(ValueError, match="beta must be finite and greater than 0"):
         run.report(beta=given)
+
+
+def test_a_layer_of_a_sequential_model_is_named_by_its_number():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU())
+    for given in (1, [1], np.int64(1)):
+        with (
+            pytest.raises(TypeError, match=r"got int\d*: a name is a str, such as '1'$"),
+            ts.capture(model, given),
+        ):
+            pass
+    with pytest.raises(TypeError, match=r"got bool$"), ts.capture(model, True):
+        pass
+
+
+def test_names_in_one_text_are_no_list():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU())
+    with (
+        pytest.raises(
+            ValueError,
+            match=r"'Linear, ReLU' matches no layer \(several are a list: \['Linear', 'ReLU'\]\)",
+        ),
+        ts.capture(model, "Linear, ReLU"),
+    ):
+        pass
+
+
+def test_a_class_is_no_model():
+    with (
+        pytest.raises(
+            TypeError, match=r"got the class Linear: pass a model of it, Linear\(\.\.\.\)"
+        ),
+        ts.capture(torch.nn.Linear),
+    ):
+        pass
+
+
+def test_a_block_is_entered_once():
+    model = torch.nn.Linear(2, 3)
+    block = ts.capture(model)
+    with block as run:
+        model(torch.ones(4, 2))
+        with pytest.raises(RuntimeError, match=r"call ts\.capture\(model, \.\.\.\) again"), block:
+            pass
+        model(torch.ones(4, 2))
+    assert run[0].state_count == 8
+    with pytest.raises(RuntimeError, match="begins once"), block:
+        pass

@@ -152,6 +152,30 @@ def with_examples():
             yield ".".join(parts), count
 
 
+# Those of a setting are shown by what sets it; figures and drawings are in the documents.
+SHOWN_ELSEWHERE = {"get_memory_limit", "get_num_threads"}
+
+
+@pytest.mark.parametrize(
+    "package", ["tensorstate_gpu", *(PACKAGES.keys() - {"tensorstate_gpu.reporting"})]
+)
+def test_each_public_function_has_an_example(package):
+    names = {*importlib.import_module(package).__all__} - OF_A_FRAMEWORK - SHOWN_ELSEWHERE
+    values = {name: getattr(importlib.import_module(package), name) for name in names}
+    assert not {
+        name
+        for name, value in values.items()
+        if inspect.isfunction(value) and ">>>" not in value.__doc__
+    }
+
+
+@pytest.mark.parametrize(
+    "kind", [ts.Run, ts.StoredCounts, ts.information.Estimate, ts.reporting.Report]
+)
+def test_what_functions_return_has_an_example(kind):
+    assert ">>>" in kind.__doc__
+
+
 def examples_found(module):
     return sum(bool(test.examples) for test in doctest.DocTestFinder().find(module))
 

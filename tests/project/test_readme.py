@@ -29,6 +29,19 @@ def test_the_code_runs_in_an_empty_directory(tmp_path):
     assert "StateCounts(" in done.stdout
 
 
+def test_the_command_for_a_model_of_yours_writes_a_page(tmp_path, monkeypatch, capsys):
+    (command,) = re.findall(r"`tensorstate (capture [^`]+)`", (ROOT / "README.md").read_text())
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package/module.py").write_text(
+        "import torch\nmodel = torch.nn.Linear(4, 8)\nbatches = [torch.randn(50, 4)]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(command.split()) == 0
+    assert "network efficiency" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.glob("*.html")] == ["page.html"]
+
+
 def test_the_code_of_the_first_page_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "Agg")
@@ -54,6 +67,28 @@ def test_the_code_of_the_page_on_statistics_prints_what_it_says(capsys):
     for program in programs_of("docs/statistics.md"):
         exec(program, {})
         assert capsys.readouterr().out.split() == re.findall(r"print.*  # ([\w.]+)", program)
+
+
+def test_what_other_tools_call_it_can_be_written():
+    import torch
+
+    page = (ROOT / "docs/neurons.md").read_text()
+    table = page.split("## What other tools call it\n")[1].split("\n\n")[1]
+    model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU())
+    layers = []
+    for _ in range(2):
+        with ts.capture(model, "ReLU") as run, torch.no_grad(), run.labels([0, 1] * 30):
+            model(torch.randn(60, 4))
+        layers.append(run["1"])
+    before, after = layers
+    names = {"layer": after, "before": before, "after": after, "report": run.report(), "ts": ts}
+    names |= {name: getattr(ts, name) for name in ("neurons", "bits", "information", "reporting")}
+    written = re.findall(r"^\|[^|]*\| `(.*?)`", table, re.MULTILINE)
+    found = {code: eval(code, {**names, "model": model}) for code in written}
+    assert len(found) == 10
+    assert 0 < found["1 - neurons.firing_rates(layer).mean()"] < 1
+    (rates,) = (value for value in found.values() if isinstance(value, dict) and 0 in value)
+    assert {label: each.shape for label, each in rates.items()} == {0: (8,), 1: (8,)}
 
 
 def test_each_source_of_the_page_on_statistics_is_among_its_references():

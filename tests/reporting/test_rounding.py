@@ -21,6 +21,14 @@ def test_bits(seldom):
     assert "0.00002 bits" in seldom.report()._repr_html_()
 
 
+def test_counts(seldom):
+    counts = seldom["seldom"].histogram()
+    assert "entropy 2e-05 bits, efficiency 0.001 %, coverage 100.0 %" in repr(counts)
+    assert "<td>2e-05 bits</td><td>0.001 %</td>" in counts._repr_html_()
+    always = ts.StateCounts(counts.packed[:1], [5], 2)
+    assert "entropy 0.000 bits, efficiency 0.0 %" in repr(always)
+
+
 def test_accuracy(seldom):
     """One of a million answers was wrong."""
     assert ("accuracy", "99.9999 %") in seldom.report(accuracy=0.999999).summary()

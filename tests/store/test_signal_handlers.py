@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.store import background_writer, run_writer
+from tensorstate_gpu.store import background_writer, run_writer, shared_writing
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def handlers():
         signal.signal(number, handler)
 
 
-FILES = {run_writer.__file__, background_writer.__file__}
+FILES = {module.__file__ for module in (background_writer, run_writer, shared_writing)}
 
 
 def signalled_at(line, call):

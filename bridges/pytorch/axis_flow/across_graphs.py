@@ -35,14 +35,12 @@ class TracedAxes(NamedTuple):
     inputs_lost: str
 
 
-UNKNOWN = TracedAxes(
-    None, "it comes from outside of compiled graphs", "inputs lost at a graph break"
-)
+UNKNOWN = TracedAxes(None, "lost at a graph break", "inputs lost at a graph break")
 
 
 # Of what a graph within another one is given, such as that of what is checkpointed.
 WITHIN = TracedAxes(
-    None, "it is in a graph within the compiled one", "inputs lost at a graph within another one"
+    None, "lost at a graph within another one", "inputs lost at a graph within another one"
 )
 
 

@@ -127,6 +127,12 @@ def counts_inputs(axes: Axes | None) -> bool:
     return any(has(axis, BATCH) for axis in axes or ())
 
 
+def counts_only_inputs(axes: Axes | None) -> bool:
+    """Return whether all that a tensor's axes count are inputs."""
+    kinds = {factor.kind for axis in axes or () for factor in axis if factor.size != 1}
+    return counts_inputs(axes) and kinds <= {BATCH}
+
+
 def is_without_only_neuron(axes: Axes, shape: Sequence[int]) -> bool:
     """Return whether a tensor of this shape is that of the axes, without its only neuron's axis."""
     sizes, place = [size_of(axis) for axis in axes], neuron_axis(axes)

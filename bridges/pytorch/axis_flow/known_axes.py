@@ -87,7 +87,9 @@ class KnownAxes(NotedAxes):
         if sizes and self.inputs is None:
             self.inputs = sizes[0]
         elif not sizes:
-            self._inputs_lost_at[tensor] = inputs_lost.removeprefix(INPUTS_LOST_AT)
+            lost_at = self._inputs_lost_at[tensor] = inputs_lost.removeprefix(INPUTS_LOST_AT)
+            if axes is None and not self.is_weight(tensor):
+                self._lost_at[tensor] = lost_at
             self._taken.note_unread(tensor)
 
     def note_passed_on(self, tensor: Tensor, earlier: "KnownAxes") -> None:
@@ -135,6 +137,8 @@ class KnownAxes(NotedAxes):
             return
         known = (self.axes, self.is_lost, self.is_weight, self.has_lost_inputs)
         call = Call(name, func, args, kwargs, outputs, *known)
+        for tensor in call.tensors:
+            self._recognise(tensor)
         weights = (weakref.ref[Tensor](t) for t in call.tensors if isinstance(t, nn.Parameter))
         self.latest_weight = next(weights, self.latest_weight)
         note_inverse(call)
@@ -152,6 +156,7 @@ class KnownAxes(NotedAxes):
                 axes = without(axes, BATCH) if are_moved and axes is not None else axes
                 self._note_inputs(call, output, axes)
                 self._note(call, output, axes)
+        self._mapped.follow(call.tensors, outputs, self._leads_to_neurons)
         if has_all_inputs:
             self._note_all_inputs(call.out)
 
@@ -197,6 +202,7 @@ class KnownAxes(NotedAxes):
         if whole is not None:
             self._note_all_inputs(whole)
             return
+        self._recognise(value)
         before, written = self.axes(target), self.axes(value)
         if self._taken.are_moved(target, before, index, value):
             self._forget(BATCH, target, name)

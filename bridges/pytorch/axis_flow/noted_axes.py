@@ -7,8 +7,20 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..spread_tensors import is_spread
-from .factors import BATCH, NEURON, POSITION, Axes, counts_inputs, has, resized, without
+from .factors import (
+    BATCH,
+    NEURON,
+    POSITION,
+    Axes,
+    counts_inputs,
+    counts_only_inputs,
+    has,
+    neuron_places,
+    resized,
+    without,
+)
 from .lost_neurons import ONE
+from .mapped import VMAP, MappedMemory, memory_of
 
 # Why no axis of a tensor is known to hold its neurons.
 ONE_NEURON = "it has one neuron for each of its entries"
@@ -28,6 +40,7 @@ class NotedAxes:
         self._weights: MutableMapping[Tensor, bool] = WeakTensorKeyDictionary()
         self._lost_at: MutableMapping[Tensor, str] = WeakTensorKeyDictionary()
         self._inputs_lost_at: MutableMapping[Tensor, str] = WeakTensorKeyDictionary()
+        self._mapped = MappedMemory()
 
     # ---- what is known -------------------------------------------------------------------------
 
@@ -42,23 +55,31 @@ class NotedAxes:
 
     def why_unknown(self, tensor: Tensor) -> str:
         """Return why no axis of a tensor is known to hold its neurons."""
+        self._recognise(tensor)
         axes, name = self._axes.get(tensor), self._lost_at.get(tensor)
         places = [i for i, axis in enumerate(axes or ()) if has(axis, NEURON)]
         if len(places) > 1:
             return f"axes {', '.join(map(str, places))} hold parts of them"
-        is_of_inputs = tensor.ndim == 1 and (counts_inputs(axes) or len(tensor) == 1)
+        is_of_inputs = tensor.ndim == 1 and (counts_only_inputs(axes) or len(tensor) == 1)
         if name == ONE or (name and is_of_inputs):
             return ONE_NEURON
         return f"{LOST_AT}{name}" if name else _NEVER_HAD
 
     def why_inputs_are_lost(self, tensor: Tensor) -> str:
         """Return why it is not known of a tensor which of its entries belong to which input."""
+        self._recognise(tensor)
         name = self._inputs_lost_at.get(tensor)
         return f"{INPUTS_LOST_AT}{name}" if name else "computed from nothing that counts inputs"
 
     def has_lost_inputs(self, tensor: Any) -> bool:
         """Return whether a tensor was computed from inputs, and is not known to have them."""
         return isinstance(tensor, Tensor) and tensor in self._inputs_lost_at
+
+    def _recognise(self, tensor: Any) -> None:
+        """Note what torch.vmap has returned."""
+        if isinstance(tensor, Tensor) and tensor not in self._axes and tensor in self._mapped:
+            self._lost_at.setdefault(tensor, VMAP)
+            self._inputs_lost_at.setdefault(tensor, VMAP)
 
     def _comes_from_inputs(self, tensor: Tensor) -> bool:
         return counts_inputs(self.axes(tensor)) or self.has_lost_inputs(tensor)
@@ -67,6 +88,10 @@ class NotedAxes:
         """Return whether nothing is known of a tensor that was computed from neurons."""
         unknown = isinstance(tensor, Tensor) and tensor not in self._axes
         return unknown and tensor in self._lost_at
+
+    def _leads_to_neurons(self, tensor: Tensor) -> bool:
+        is_known = bool(neuron_places(self.axes(tensor) or ()))
+        return is_known or tensor in self._lost_at or self.is_weight(tensor)
 
     def is_weight(self, tensor: Any) -> bool:
         """Return whether a tensor is a parameter, or was computed from parameters alone."""
@@ -101,8 +126,8 @@ class NotedAxes:
             self._lost_at[tensor] = name
 
     def _sharing_memory_with(self, written: Tensor) -> list[Tensor]:
-        memory = _memory(written)
-        return [t for t in list(self._axes.keys()) if t is written or _memory(t) == memory]
+        memory = memory_of(written)
+        return [t for t in list(self._axes.keys()) if t is written or memory_of(t) == memory]
 
 
 def _part_here(tensor: Tensor) -> Tensor | None:
@@ -117,12 +142,3 @@ def _part_here(tensor: Tensor) -> Tensor | None:
 def _of_shape(axes: Axes, tensor: Tensor) -> Axes:
     """Return the axes of a whole tensor as those of a part, or the other way round."""
     return tuple(map(resized, axes, tensor.shape))
-
-
-def _memory(tensor: Tensor) -> int:
-    """Return the address of a tensor's memory, which its views share."""
-    try:
-        storage = tensor.untyped_storage()
-        return storage.data_ptr() or storage._cdata  # what stands for tensors has no data
-    except (NotImplementedError, RuntimeError):  # sparse tensors, tensors of functorch
-        return id(tensor)

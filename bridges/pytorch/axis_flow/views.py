@@ -116,20 +116,7 @@ def _indexed_by_tensors(
     source: Tensor, axes: Axes, index: tuple[Any, ...], ndim: int, shape: Sequence[int]
 ) -> Axes | None:
     """Take whole axes where tensors index, then put what they select in these axes' place."""
-    plain: list[Any] = []
-    marks: list[Any] = []  # of each entry that leaves an axis: whether a tensor indexes it
-    tensors: list[Tensor] = []  # of each axis that is indexed by one
-    for i in index:
-        if isinstance(i, list):
-            i = torch.as_tensor(i)
-        if isinstance(i, Tensor):
-            count = i.ndim if i.dtype == torch.bool else 1
-            plain += [slice(None)] * count
-            marks += [True] * count
-            tensors += [i] * count
-        else:
-            plain.append(i)
-            marks += [] if isinstance(i, int) else [i]
+    plain, marks, tensors = _by_kind(index)
     view = _axes_of_view(_probe(source)[tuple(plain)], axes)
     if any(mark is Ellipsis for mark in marks):
         at = next(i for i, mark in enumerate(marks) if mark is Ellipsis)
@@ -150,6 +137,29 @@ def _indexed_by_tensors(
     if len(in_order) == 1:
         selected = (in_order[0], *selected[1:])
     return (*kept[:start], *selected, *kept[start:])
+
+
+def _by_kind(index: tuple[Any, ...]) -> tuple[list[Any], list[Any], list[Tensor]]:
+    """Return the parts of an index that are no tensors, and where and what the tensors are.
+
+    First, the index with the whole axis in place of each that a tensor indexes. Then, of each part
+    of it that leaves an axis, that part, or True if a tensor indexes it. Then these tensors.
+    """
+    plain: list[Any] = []
+    marks: list[Any] = []
+    tensors: list[Tensor] = []
+    for i in index:
+        if isinstance(i, list):
+            i = torch.as_tensor(i)
+        if isinstance(i, Tensor):
+            count = i.ndim if i.dtype == torch.bool else 1
+            plain += [slice(None)] * count
+            marks += [True] * count
+            tensors += [i] * count
+        else:
+            plain.append(i)
+            marks += [] if isinstance(i, int) else [i]
+    return plain, marks, tensors
 
 
 def axes_of_target(target: Tensor, index: Any, written: Axes) -> Axes | None:

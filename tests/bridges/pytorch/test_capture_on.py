@@ -1,5 +1,6 @@
 """capture_on, the switch of capture points, and the shapes that reset_states() takes."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -39,6 +40,16 @@ def test_later_calls_follow_the_first():
         run["1:2_post_states"].capture_on = False
         model(images(4, 1, 8, 8))
     assert [point.instance_count for point in run.values()] == [7, 3]
+
+
+@pytest.mark.parametrize("value", ["no", None, 1, nn.ReLU()])
+def test_a_switch_takes_only_true_and_false(value):
+    point = ts.StateCaptureHook("by_hand")
+    with pytest.raises(TypeError, match="capture_on must be a bool"):
+        point.capture_on = value
+    assert point.capture_on is True
+    point.capture_on = np.bool_(False)
+    assert not point.takes_batch()
 
 
 @pytest.mark.parametrize("kind", [ts.StateCaptureHook, ts.AbstractStateCapture])

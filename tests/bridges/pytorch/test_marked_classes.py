@@ -141,7 +141,11 @@ def graph_module() -> torch.fx.GraphModule:
     return torch.fx.symbolic_trace(nn.Sequential(nn.Linear(4, 4)))
 
 
-@pytest.mark.parametrize("make", [parametrized, closed, graph_module])
+# What a compiled graph_module returns, comes from outside of its graph: see test_graph_breaks.py.
+GUESSES = pytest.mark.filterwarnings("ignore:.*lost at a graph break")
+
+
+@pytest.mark.parametrize("make", [parametrized, closed, pytest.param(graph_module, marks=GUESSES)])
 def test_a_module_whose_class_stays(make):
     layer, backend = make(), CompileCounter()
     kind = type(layer)
@@ -153,7 +157,7 @@ def test_a_module_whose_class_stays(make):
             compiled(images(8, 4))
         compiled(images(8, 4))
         assert run["0"].state_count == 8
-        if not isinstance(layer, torch.fx.GraphModule):  # see test_graph_breaks.py
+        if not isinstance(layer, torch.fx.GraphModule):
             assert run.instance_count == 8
 
 

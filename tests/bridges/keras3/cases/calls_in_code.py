@@ -74,6 +74,18 @@ def test_merged_calls_share_a_capture_point():
     np.testing.assert_array_equal(run["shared"].raw_states, rows)
 
 
+def test_errors_of_merged_calls_need_units():
+    model = twice()
+    with ts.capture(model, ["shared", "other"], merge_calls=True) as run:
+        model.predict(X, batch_size=8, verbose=0)
+    with pytest.warns(UserWarning, match="shared_states: several calls in a pass"):
+        run["shared"].estimate()
+    run["other"].estimate()
+    with ts.capture(model, "shared", merge_calls=True) as run, run.labels(units=range(20)):
+        model(X)
+    run["shared"].estimate()
+
+
 @pytest.mark.each_process
 def test_labels_and_counts_of_each_call():
     model = twice()

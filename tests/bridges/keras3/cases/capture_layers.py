@@ -37,6 +37,15 @@ def test_a_class_switches_all_its_points(kind, monkeypatch):
     assert [seen.state_count, captured.efficiency_layers[0].state_count] == [7, 7]
 
 
+@pytest.mark.parametrize("value", ["no", None, 0])
+def test_a_switch_takes_only_true_and_false(value):
+    seen, _ = placed_by_hand()
+    for switched in (seen, seen.point, ts.StateCapture):
+        with pytest.raises(TypeError, match="capture_on must be a bool"):
+            switched.capture_on = value
+        assert switched.capture_on is True
+
+
 def test_capture_points_and_layers_are_of_both_classes():
     seen, model = placed_by_hand()
     (point,) = ts.build_efficiency_model(model, "Dense").efficiency_layers

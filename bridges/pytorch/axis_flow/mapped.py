@@ -1,0 +1,55 @@
+"""Which tensors torch.vmap has computed from neurons.
+
+A function mode sees the calls within it, whose tensors lack the mapped axis, and not the end of it,
+which puts that axis in some place. So nothing is known of the axes of its results.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+VMAP = "vmap"  # noted in place of a function
+
+
+class MappedMemory:
+    """The memory of what torch.vmap has computed from neurons, by addresses.
+
+    Other tensors may come to be there later: only those are asked about of which nothing is known.
+    """
+
+    def __init__(self) -> None:
+        self._addresses: set[int] = set()
+
+    def __contains__(self, tensor: Any) -> bool:
+        return bool(self._addresses) and memory_of(whole_of(tensor)) in self._addresses
+
+    def follow(
+        self, read: Iterable[Tensor], written: Iterable[Any], has_neurons: Callable[[Tensor], bool]
+    ) -> None:
+        """Note what a call within vmap has written, if it was given neurons or weights."""
+        mapped = [each for each in written if isinstance(each, Tensor) and _is_wrapped(each)]
+        wholes = map(whole_of, read) if mapped else ()
+        if any(each in self or has_neurons(each) for each in wholes):
+            self._addresses |= {memory_of(whole_of(each)) for each in mapped}
+
+
+def _is_wrapped(tensor: Tensor) -> bool:
+    return torch._C._functorch.is_batchedtensor(tensor)
+
+
+def whole_of(tensor: Tensor) -> Tensor:
+    """Return the tensor that holds what a tensor within vmap stands for, of all that is mapped."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return tensor
+
+
+def memory_of(tensor: Tensor) -> int:
+    """Return the address of a tensor's memory, which its views share."""
+    try:
+        storage = tensor.untyped_storage()
+        return storage.data_ptr() or storage._cdata  # what stands for tensors has no data
+    except (NotImplementedError, RuntimeError):  # sparse tensors, tensors of functorch
+        return id(tensor)
