@@ -1,6 +1,7 @@
 """PyTorch: StateCaptureHook, a capture point that is a forward hook of a module."""
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any, Self, Unpack, cast
 
 try:
@@ -141,14 +142,19 @@ class StateCaptureHook(PassPoint):
 
     def detach(self) -> None:
         """Remove the hook from the module that it is attached to, if any."""
-        if self._handles:
-            self.pass_log.end()
+        if not self._handles:
+            return
+        with ExitStack() as leaving:  # each step, also if another one fails
+            leaving.callback(self._leave_passes)
+            leaving.callback(self.remove)
             for hook in self.later_calls:
-                hook.pass_log.end()
-            self.remove()
-            if self._passes is not None:
-                self._passes.remove_user(self)
-                self._passes = None
+                leaving.callback(hook.pass_log.end)
+            leaving.callback(self.pass_log.end)
+
+    def _leave_passes(self) -> None:
+        if self._passes is not None:
+            self._passes.remove_user(self)
+            self._passes = None
 
     def remove(self) -> None:
         super().remove()

@@ -1,6 +1,7 @@
 """PyTorch: attaches capture points to the modules of a model."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 try:
@@ -232,12 +233,16 @@ def _check_hooks_run(name: str, module: nn.Module, bypassed: set[nn.Module]) -> 
 
 @untraced
 def detach(points: Iterable[CapturePoint]) -> None:
-    """Remove these hooks from their modules. What they have captured stays."""
+    """Remove these hooks from their modules. What they have captured stays.
+
+    If one fails, as where memory runs out, the others leave nevertheless.
+    """
     hooks = [point for point in points if isinstance(point, StateCaptureHook)]
-    for hook in hooks:
-        hook.detach()
-    for counter in {hook.pass_log.counter for hook in hooks}:
-        counter.remove()
+    with ExitStack() as leaving:
+        for counter in {hook.pass_log.counter for hook in hooks}:
+            leaving.callback(counter.remove)
+        for hook in reversed(hooks):
+            leaving.callback(hook.detach)
 
 
 def without(model: nn.Module, points: Sequence[CapturePoint]) -> nn.Module:

@@ -52,8 +52,12 @@ class PassCounter(MarkingHook):
     @property
     def own_time(self) -> int:
         """The time now, as this thread counts its own passes: its pass n has the time 2 n - 1."""
-        here = self.here
-        return 2 * here.begun - here.time % 2
+        return 2 * self.here.begun - self._goes_on()
+
+    def _goes_on(self) -> bool:
+        """Return whether the pass of this thread has neither ended nor failed."""
+        time = self.here.time
+        return time % 2 == 1 and not self.times.is_over(time)
 
     def count_passes_of(self, task: object) -> int:
         """Return how many passes a task of asyncio has begun; they are counted from now on."""
@@ -63,7 +67,7 @@ class PassCounter(MarkingHook):
 
     def time_of(self, task: object) -> int:
         """Return the time now, as own_time, where a task of asyncio counts its passes."""
-        return 2 * self.count_passes_of(task) - self.here.time % 2
+        return 2 * self.count_passes_of(task) - self._goes_on()
 
     @property
     def clock(self) -> int:

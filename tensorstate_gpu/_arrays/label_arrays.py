@@ -28,7 +28,8 @@ def validated_labels(
         raise TypeError(f"{what} must be integers or strings, got {_kind_of(array)}")
     if array.ndim != 1 or instances not in (None, len(array)):
         each = "instance" if instances is None else f"of the {instances} instances"
-        raise ValueError(f"{what} must be 1-D, one for each {each}, got {array.shape}")
+        came = f"shape {array.shape}" if array.ndim else "one value"
+        raise ValueError(f"{what} must be 1-D, one for each {each}, got {came}")
     return array.astype(np.int64) if array.dtype.kind == "b" else array
 
 

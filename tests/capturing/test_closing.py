@@ -17,6 +17,7 @@ from tensorstate_gpu.store.files import files_at
 from tensorstate_gpu.store.run_writer import RunWriter
 from tests.support.points import new_point, rows_of
 from tests.support.store_runs import CountingSystem, system_as_it_was  # noqa: F401 a fixture
+from tests.support.torch_models import hooks_of
 
 ROWS = rows_of(30)
 
@@ -237,3 +238,29 @@ def test_the_same_options_do_not_warn(tmp_path):
         ts.build_efficiency_model(model, ["Linear", "ReLU"])
     with pytest.warns(UserWarning, match="1_post_states, 0_post_states, 2_post_states: these"):
         ts.build_efficiency_model(model, "*", threshold=0.5, storage_path=tmp_path / "run")
+
+
+@pytest.mark.parametrize("step", ["pass_log", "hook", "passes"])
+def test_all_hooks_leave_though_one_fails(step, tmp_path, monkeypatch):
+    """As where memory runs out: one that stays would add batches to a store that is closed."""
+    model = network()
+    ts.build_efficiency_model(model, "Linear", storage_path=tmp_path / "run")
+    model(torch.ones(5, 3))
+    first = model.efficiency_layers[0]
+    owner, name = {
+        "pass_log": (first.pass_log, "end"),
+        "hook": (first, "remove"),
+        "passes": (first.followed_passes, "remove_user"),
+    }[step]
+    leave = getattr(owner, name)
+
+    def fails(*given):
+        leave(*given)
+        raise MemoryError
+
+    monkeypatch.setattr(owner, name, fails)
+    with pytest.raises(MemoryError):
+        ts.remove_state_layers(model)
+    assert hooks_of(model) == []
+    assert [layer.state_count for layer in ts.Store(tmp_path / "run").values()] == [5, 5]
+    assert run_of(model, tmp_path / "next").instance_count == 5

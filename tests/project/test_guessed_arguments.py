@@ -190,3 +190,16 @@ def test_a_switch_that_was_forgotten():
         ts.errors.NothingCaptured, match="nothing captured yet: capture_on is False"
     ):
         run.report()
+
+
+@pytest.mark.parametrize(
+    ("given", "came"),
+    [("cat", "one value"), (3, "one value"), (np.ones((2, 3), int), r"shape \(2, 3\)")],
+)
+def test_labels_of_another_shape(given, came):
+    model = torch.nn.Linear(2, 3)
+    with (
+        ts.capture(model) as run,
+        pytest.raises(ValueError, match=f"labels must be 1-D, one for each instance, got {came}$"),
+    ):
+        run.labels(given)

@@ -171,7 +171,7 @@ def test_file_urls(tmp_path):
 @pytest.mark.parametrize(
     ("batch", "labels", "error", "message"),
     [
-        (ROWS, [1] * 34, ValueError, r"one for each of the 35 instances, got \(34,\)"),
+        (ROWS, [1] * 34, ValueError, r"one for each of the 35 instances, got shape \(34,\)"),
         (ROWS, [0.5] * 35, TypeError, "labels must be integers or strings, got float64"),
         (ROWS, [None] * 35, TypeError, "labels must be integers or strings"),
         (ROWS, ["a", 1] * 35, TypeError, "all integers or all strings, got int too"),

@@ -89,6 +89,19 @@ def test_labels_after_an_interrupt_are_those_of_the_inputs():
     assert by_label == {**dict.fromkeys(range(5), 12), 5: 4, 6: 4}
 
 
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_labels_of_a_pass_that_failed_are_not_those_of_a_layer_after_it(error):
+    model = Breaking()
+    model.error = error
+    with ts.capture(model, "head") as run:
+        run.labels(range(5))
+        with suppress(error):
+            model(images(5, 3))
+        model.head(images(5, 3))
+        with pytest.raises(ts.errors.LabelsMissing, match="5 of 10 instances"):
+            run["head"].counts_by()
+
+
 def test_a_part_of_another_model_after_a_compiled_pass_has_failed():
     model = ts.build_efficiency_model(Breaking(), attach_to="head")
     break_in(model, None)
