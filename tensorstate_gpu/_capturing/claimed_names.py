@@ -13,14 +13,15 @@ def released_if_it_fails(storage_path: Any) -> Iterator[None]:
     """Release the names that a block has claimed, if it fails.
 
     A capture point that was half made when memory ran out has one, and nobody else knows of it.
+    Those that other threads claim meanwhile are theirs.
     """
     session = _session_of(storage_path)
-    before = frozenset[str]() if session is None else session.claimed_names
+    before = frozenset[str]() if session is None else session.claimed_here()
     try:
         yield
     except BaseException:
         if (session := _session_of(storage_path)) is not None:
-            for name in session.claimed_names - before:
+            for name in session.claimed_here() - before:
                 session.release_name(name)
         raise
 

@@ -1,5 +1,7 @@
 """Attaching that fails midway: neither the model nor the store has anything of it."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -131,3 +133,26 @@ def test_memory_runs_out_in_a_point_that_has_its_name(
             attach(model, "Linear", storage_path=store if is_open else tmp_path / "new")
     assert_as_before(model, store)
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("attach", ATTACHING)
+def test_a_name_that_another_thread_claims_meanwhile_stays(attach, model, store, monkeypatch):
+    points = []
+
+    def claim():
+        points.append(ts.CapturePoint("2_post_states", store))
+        points[0].declare(neurons=2)
+
+    def registers(hook, counter):
+        if not points:
+            with ThreadPoolExecutor() as pool:
+                pool.submit(claim).result()
+        register(hook, counter)
+
+    register = models.StateCaptureHook._register
+    monkeypatch.setattr(models.StateCaptureHook, "_register", registers)
+    with pytest.raises(ValueError, match="already has states of '2_post_states'"):
+        attach(model, "Linear", storage_path=store)
+    points[0].append(np.ones((3, 1), np.uint8), instances=3)
+    assert_as_before(model, store, "2_post_states")
+    assert store["2_post_states"].state_count == 3
