@@ -4,14 +4,14 @@ import pytest
 import torch
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.store import opened_record, run_writer
+from tensorstate_gpu.store import opened_record, run_writer, shared_writing
 from tensorstate_gpu.store import store as store_module
 
 STEPS = [
     (opened_record, "uuid4"),
     (opened_record.Record, "to_bytes"),
     (run_writer, "PassesByRun"),
-    (run_writer, "BackgroundWriter"),
+    (shared_writing, "BackgroundWriter"),
     (run_writer, "start_threads"),
     (run_writer, "register_for_exit"),
     (store_module, "WritingSession"),
