@@ -74,7 +74,7 @@ def test_what_other_tools_call_it_can_be_written():
 
     page = (ROOT / "docs/neurons.md").read_text()
     table = page.split("## What other tools call it\n")[1].split("\n\n")[1]
-    model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU())
+    model = torch.nn.Sequential(torch.nn.Linear(4, 10), torch.nn.ReLU())
     layers = []
     for _ in range(2):
         with ts.capture(model, "ReLU") as run, torch.no_grad(), run.labels([0, 1] * 30):
@@ -88,7 +88,9 @@ def test_what_other_tools_call_it_can_be_written():
     assert len(found) == 10
     assert 0 < found["1 - neurons.firing_rates(layer).mean()"] < 1
     (rates,) = (value for value in found.values() if isinstance(value, dict) and 0 in value)
-    assert {label: each.shape for label, each in rates.items()} == {0: (8,), 1: (8,)}
+    assert {label: each.shape for label, each in rates.items()} == {0: (10,), 1: (10,)}
+    (changes,) = (value for code, value in found.items() if "bitwise_xor" in code)
+    assert len(changes) == 10  # without the bits that fill the last byte
 
 
 def test_each_source_of_the_page_on_statistics_is_among_its_references():
