@@ -41,8 +41,8 @@ def estimate_mutual_information(by_label: Mapping[Label, object]) -> Estimate:
         The difference of entropies is above the truth where states were seen seldom. The interval
         reaches up as far as a state that no instance has could tell its label, and down as far as
         pairs of label and state that the sample lacks could hide it; at most to the labels' own
-        entropy, with its error. It is about the labels that there are: of K, at most log2(K). Of a
-        single one, it allows for another that the sample lacks.
+        entropy, with its error, and to log2(K) if each of K labels, more than one, was seen in two
+        groups. Else the source may have labels that the sample lacks.
 
     Raises
     ------
@@ -136,16 +136,17 @@ def _most_information(of_labels: GroupSums, states: GroupSums, unseen: float) ->
     """Return the upper end of the labels' entropy, of which states cannot tell more.
 
     That of the sample is less than that of the source: where states tell their labels exactly,
-    intervals that ended there would end below the truth. But it is about the labels that there
-    are, which is at most log2 of their number. A single one says nothing of what it is told from:
-    there may be another one.
+    intervals that ended there would end below the truth. But where each label was seen in two
+    groups, there are hardly others (Good and Turing), and labels have at most log2 of their number.
+    A single one says nothing of what it is told from: there may be another one.
     """
     value, labels = chao_wang_jost(of_labels.whole), of_labels.whole.distinct
     replicates = Replicates.of(
         states.rows_by_group, value, lambda g: chao_wang_jost(of_labels.rests[g])
     )
     most = value + (replicates.margin or 0.0) + unseen
-    return most if labels == 1 else max(_bits(of_labels), min(most, math.log2(labels)))
+    has_all_labels = labels > 1 and not of_labels.in_groups[0].any()
+    return max(_bits(of_labels), min(most, math.log2(labels))) if has_all_labels else most
 
 
 def _bits(part: GroupSums) -> float:

@@ -267,7 +267,8 @@ def about_labels(name: str, shares: list[list[float]]) -> Source:
     rng = np.random.default_rng(6)
     chosen = rng.choice(table.size, POPULATION, p=table.ravel())
     labels, states = np.divmod(chosen, table.shape[1])
-    return population(name, 4, states[:, None], labels)
+    neurons = max(4, int(table.shape[1] - 1).bit_length())
+    return population(name, neurons, states[:, None], labels)
 
 
 def all_sources() -> list[Source]:
@@ -294,6 +295,7 @@ def all_sources() -> list[Source]:
         about_digits(),
         about_kinds(),
         about_labels("ten labels that states tell", np.eye(10).tolist()),
+        about_labels("a hundred labels that states tell", np.eye(100).tolist()),
         about_labels("two labels, confused in 1 %", [[99, 1], [1, 99]]),
         about_labels("a label of 2 % with its own state", [[98, 0], [0, 2]]),
         about_labels("a state of 2 % that tells its label", [[50, 0], [48, 2]]),
