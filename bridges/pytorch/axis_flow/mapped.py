@@ -39,9 +39,10 @@ class MappedMemory:
 def _holders_of(tensor: Tensor) -> list[StorageWeakRef]:
     """Return what holds the memory of a tensor, if anything does."""
     try:
-        return [StorageWeakRef(whole_of(tensor).untyped_storage())]
+        storage = whole_of(tensor).untyped_storage()
     except (NotImplementedError, RuntimeError):  # sparse tensors
         return []
+    return [StorageWeakRef(storage)]  # type: ignore[no-untyped-call]
 
 
 def _is_wrapped(tensor: Tensor) -> bool:
