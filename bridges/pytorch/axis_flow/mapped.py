@@ -39,7 +39,7 @@ class MappedMemory:
 def _holders_of(tensor: Tensor) -> list[StorageWeakRef]:
     """Return what holds the memory of a tensor, if anything does."""
     try:
-        return [StorageWeakRef(whole_of(tensor).untyped_storage())]
+        return [StorageWeakRef(whole_of(tensor).untyped_storage())]  # type: ignore[no-untyped-call]
     except (NotImplementedError, RuntimeError):  # sparse tensors
         return []
 
