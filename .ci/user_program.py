@@ -1,6 +1,6 @@
 """A small user program: CI type-checks it against the installed wheel, and runs it."""
 
-from typing import assert_type
+from typing import TYPE_CHECKING, assert_type
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +56,17 @@ class Framework:
 def keep_type(array: Framework) -> Framework:
     return assert_type(ts.compress_states(array, threshold=[0.5] * 12), Framework)
 
+
+# Of callbacks, too, whose frameworks need not be installed here.
+if TYPE_CHECKING:
+    from tensorstate_gpu.training import EfficiencyCallback, EfficiencyMonitor, StateEfficiency
+
+    assert_type(EfficiencyCallback("Linear", every_n_steps=9).monitor, ts.StateMonitor | None)
+    assert_type(EfficiencyMonitor("Linear", window=2).monitor, ts.StateMonitor | None)
+    assert_type(StateEfficiency("Dense", update_freq="batch").run, ts.Run)
+    EfficiencyCallback(every_n_step=9)  # type: ignore[call-arg]
+    EfficiencyMonitor(every_n_steps="9")  # type: ignore[arg-type]
+    StateEfficiency(update_freq="step")  # type: ignore[arg-type]
 
 # The types are seen, not Any: without these mistakes mypy would call the comments unused.
 try:

@@ -9,21 +9,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tensorstate_gpu._arguments import flag
 
-
-def check_new(path: object, *, overwrite: bool = False) -> None:
+def check_new(path: object, *, overwrite: bool | None = None) -> None:
     """Raise what new_file() would raise for a path, as far as it is known before work starts."""
     _target(path, overwrite)
 
 
 @contextlib.contextmanager
-def new_file(path: Any, *, overwrite: bool = False) -> Iterator[BinaryIO]:
+def new_file(path: Any, *, overwrite: bool | None = None) -> Iterator[BinaryIO]:
     """Create a file: it gets its name at the end of the block, and is deleted after an exception.
 
     ``overwrite``: in place of one that is there, or that a link leads to, with its permissions; it
-    stays if that fails. Raises TypeError or ValueError if the path is not a local one, or exists,
-    and OSError if the file cannot be written.
+    stays if that fails. None if the caller has no such parameter: else errors name it. Raises
+    TypeError or ValueError if the path is not a local one, or exists, and OSError if the file
+    cannot be written.
     """
     with _renamed_on_success(path, overwrite) as partial, open(partial, "xb") as file:
         yield file
@@ -38,7 +37,7 @@ def new_folder(path: Any) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _renamed_on_success(path: Any, overwrite: bool = False) -> Iterator[Path]:
+def _renamed_on_success(path: Any, overwrite: bool | None = None) -> Iterator[Path]:
     """Yield a path beside this one; what is there gets this name at the end, or is deleted."""
     target = _target(path, overwrite)
     partial = target.with_name(f".{uuid.uuid4().hex}.partial")
@@ -90,10 +89,10 @@ def _local_path(path: Any) -> Path:
     return Path(os.path.abspath(os.path.expanduser(text)))
 
 
-def _target(path: Any, overwrite: bool) -> Path:
+def _target(path: Any, overwrite: bool | None) -> Path:
     """Return where a file is to be: not in the place of a link, if its file is replaced."""
     target = _local_path(path)
-    if flag(overwrite, "overwrite"):
+    if overwrite:
         target = Path(os.path.realpath(target))
     _raise_if_in_the_way(target, overwrite)
     _raise_if_unwritable(target)
@@ -110,13 +109,15 @@ def _raise_if_unwritable(target: Path) -> None:
         raise _unwritten(errno.EACCES, target, f"the folder {folder} is read-only")
 
 
-def _raise_if_in_the_way(target: Path, overwrite: bool) -> None:
+def _raise_if_in_the_way(target: Path, overwrite: bool | None) -> None:
     if overwrite and target.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
     if overwrite and target.exists() and not target.is_file():  # such as /dev/null
         raise ValueError(f"{target} is no file, but a device or pipe; it is not replaced")
     if not overwrite and os.path.lexists(target):
-        raise ValueError(f"{target} exists; it is not overwritten")
+        is_offered = overwrite is not None and target.is_file()
+        hint = " (overwrite=True would replace it)" if is_offered else ""
+        raise ValueError(f"{target} exists; it is not overwritten{hint}")
 
 
 def _delete_partial(partial: Path) -> None:

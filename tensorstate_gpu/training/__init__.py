@@ -4,10 +4,15 @@ Each callback is imported when it is first used, with its framework.
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tensorstate_gpu._arrays.frameworks import CALLBACKS, names_without_framework
 from tensorstate_gpu.training.monitor import StateMonitor
+
+if TYPE_CHECKING:  # so that editors know their options
+    from tensorstate_gpu.bridges.huggingface_callback import EfficiencyCallback
+    from tensorstate_gpu.bridges.keras3.callback import StateEfficiency
+    from tensorstate_gpu.bridges.lightning_callback import EfficiencyMonitor
 
 __all__ = ["EfficiencyCallback", "EfficiencyMonitor", "StateEfficiency", "StateMonitor"]
 # help() and `from tensorstate_gpu.training import *` read each name that is listed.

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-BORDER = {"_arrays.frameworks", "__init__"}  # the face names bridges for type checkers
+# The face and training name bridges for type checkers.
+BORDER = {"_arrays.frameworks", "__init__", "training.__init__"}
 
 
 @pytest.fixture(scope="module")

@@ -138,7 +138,7 @@ def test_files(residual, tmp_path):
     for ending, begin in (("svg", b"<?xml"), ("png", b"\x89PNG"), ("pdf", b"%PDF")):
         drawing.save(tmp_path / f"model.{ending}")
         assert (tmp_path / f"model.{ending}").read_bytes().startswith(begin)
-    with pytest.raises(ValueError, match=r"model\.svg exists"):
+    with pytest.raises(ValueError, match=r"model\.svg exists.*\(overwrite=True would"):
         drawing.save(tmp_path / "model.svg")
     (tmp_path / "model.svg").write_text("old")
     drawing.save(tmp_path / "model.svg", overwrite=True)

@@ -17,9 +17,14 @@ def report():
 
 def test_a_file_in_the_way(report, tmp_path):
     (tmp_path / "report.html").write_text("mine")
-    with pytest.raises(ValueError, match=r"report\.html exists; it is not overwritten"):
+    taken = r"report\.html exists; it is not overwritten \(overwrite=True would replace it\)$"
+    with pytest.raises(ValueError, match=taken):
         report.to_html(tmp_path / "report.html")
     assert (tmp_path / "report.html").read_text() == "mine"
+    with pytest.raises(ValueError, match=r"it is not overwritten$"):  # and could not be
+        report.to_html(tmp_path)
+    with pytest.raises(TypeError, match="overwrite must be True or False, got NoneType"):
+        report.to_html(tmp_path / "report.html", overwrite=None)
 
 
 def test_a_page_that_is_written_again(report, tmp_path):

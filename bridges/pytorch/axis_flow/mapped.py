@@ -39,10 +39,9 @@ class MappedMemory:
 def _holders_of(tensor: Tensor) -> list[StorageWeakRef]:
     """Return what holds the memory of a tensor, if anything does."""
     try:
-        storage = whole_of(tensor).untyped_storage()
+        return [StorageWeakRef(whole_of(tensor).untyped_storage())]  # type: ignore[no-untyped-call]
     except (NotImplementedError, RuntimeError):  # sparse tensors
         return []
-    return [StorageWeakRef(storage)]  # type: ignore[no-untyped-call]
 
 
 def _is_wrapped(tensor: Tensor) -> bool:

@@ -8,7 +8,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import cast
 
-from tensorstate_gpu._arguments import choice, positive_integer
+from tensorstate_gpu._arguments import choice, flag, positive_integer
 from tensorstate_gpu._arrays.frameworks import graphs_of
 from tensorstate_gpu._process.new_files import check_new, new_file
 from tensorstate_gpu.reporting.architecture.colours import (
@@ -53,7 +53,7 @@ class Drawing:
         OSError if it cannot be written. Nothing new is left then. Warns if Graphviz has made a .png
         smaller: it has at most 32,767 pixels in each direction.
         """
-        check_new(path, overwrite=overwrite)
+        check_new(path, overwrite=flag(overwrite, "overwrite"))
         file_format = Path(fspath(path)).suffix[1:].lower()
         if file_format not in _FORMATS:
             raise ValueError(f"path must end in .svg, .png or .pdf, got {fspath(path)!r}")

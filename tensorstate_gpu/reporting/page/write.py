@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from importlib import resources
 from os import PathLike
 
+from tensorstate_gpu._arguments import flag
 from tensorstate_gpu._process.new_files import check_new, new_file
 from tensorstate_gpu._version import __version__
 from tensorstate_gpu.reporting.figures.canvas import shown_layers
@@ -31,8 +32,11 @@ _FILES = resources.files("tensorstate_gpu.reporting.page")
 _FRAMEWORKS = ("torch", "keras", "tensorflow", "jax", "numpy")
 
 
-def check_page(path: str | PathLike[str], *, overwrite: bool = False) -> None:
-    """Raise what write_page() would raise, as far as that is known before work starts."""
+def check_page(path: str | PathLike[str], *, overwrite: bool | None = None) -> None:
+    """Raise what write_page() would raise, as far as that is known before work starts.
+
+    ``overwrite``: None if the user could not choose it.
+    """
     _check_libraries()
     check_new(path, overwrite=overwrite)
 
@@ -51,7 +55,7 @@ def write_page(
     Raises ImportError if a library is missing, ValueError if the file exists, unless it may be
     overwritten, OSError if it cannot be written.
     """
-    check_page(path, overwrite=overwrite)
+    check_page(path, overwrite=flag(overwrite, "overwrite"))
     page = page_of(report, title, origin, training)
     with new_file(path, overwrite=overwrite) as file:
         file.write(page.encode(errors="backslashreplace"))  # a name may have half of a character
