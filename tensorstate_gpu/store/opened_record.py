@@ -48,7 +48,8 @@ def claimed(files: Files, *, resume: bool, begin: Callable[[Record, bool | None]
     wait_for_closing_writers(files)
     _read_existing_record(files, resume)  # raises before anything is claimed
     files.claim()
-    writes = False
+    before: bytes | None = None
+    ours: bytes | None = None
     try:
         # Read again: another writer may have come first.
         found = _read_existing_record(files, resume)
@@ -58,14 +59,14 @@ def claimed(files: Files, *, resume: bool, begin: Callable[[Record, bool | None]
         run, writer = record.run or uuid4().hex, uuid4().hex
         record = dataclasses.replace(record, closed=False, run=run, writer=writer)
         record = dataclasses.replace(record, format=record.written_format)
-        writes = True
-        files.write(KEY, record.to_bytes())
+        ours = record.to_bytes()
+        files.write(KEY, ours)
         files.sync()
         return begin(record, False if found is None else found.closed)
     except BaseException:
         with deferred_interrupts():  # a second Ctrl-C, too
-            if writes:
-                with contextlib.suppress(Exception):
+            with contextlib.suppress(Exception):
+                if ours is not None and files.read(KEY) == ours:  # not that of another writer
                     _put_back(files, before)
             files.delete_created_folders()
             files.release()
@@ -76,7 +77,7 @@ def _put_back(files: Files, record: bytes | None) -> None:
     """Let the record be what it was; None: there was none."""
     if record is None:
         files.delete(KEY)
-    elif files.read(KEY) != record:
+    else:
         files.write(KEY, record)
 
 

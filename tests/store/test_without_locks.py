@@ -8,6 +8,7 @@ import pytest
 
 import tensorstate_gpu as ts
 from tensorstate_gpu.store import folder_lock
+from tensorstate_gpu.store.commit_record import Record
 from tensorstate_gpu.store.documents import KEY
 from tensorstate_gpu.store.folder import FileSystemCalls, Folder
 from tests.support.points import new_point, rows_of
@@ -59,6 +60,26 @@ def test_the_writer_that_came_first_ends(path, keep):
     assert read.closed
     assert read["layer"].histogram() == ts.count_states(ROWS, 24)
     assert read.verify().orphans == []
+
+
+def test_opening_that_fails_after_another_writer_has_come_leaves_the_record_to_it(
+    path, monkeypatch
+):
+    to_bytes, writers = Record.to_bytes, []
+
+    def fails(record):
+        if writers:
+            return to_bytes(record)
+        writers.append(None)
+        writers[0] = opened(path, "x")
+        raise MemoryError
+
+    monkeypatch.setattr(Record, "to_bytes", fails)
+    with pytest.raises(MemoryError):
+        opened(path, "x")
+    new_point(writers[0], neurons=24).append(ROWS, 600)
+    writers[0].close()
+    assert ts.Store(path)["layer"].state_count == 600
 
 
 def test_a_record_that_was_replaced_although_an_error_says_no_is_the_writers_own(path, monkeypatch):
