@@ -48,7 +48,7 @@ class FollowedPasses:
 
     def __init__(self, batch_axis: int, mask: str | None = None) -> None:
         self.current = CurrentPass()
-        self._batch_axis, self._mask = batch_axis, MaskArgument(mask, batch_axis)
+        self.batch_axis, self._mask = batch_axis, MaskArgument(mask, batch_axis)
         self._names: list[str] = []  # of the model's arguments
         self._root: weakref.ref[nn.Module] | None = None
         self._counter: PassCounter | None = None
@@ -114,7 +114,7 @@ class FollowedPasses:
 
     def _follow(self, given: Given, frame: FrameType) -> None:
         """Note the inputs of a pass that begins, and follow it if its kind has not been."""
-        current, axis = self.current, self._batch_axis
+        current, axis = self.current, self.batch_axis
         notes = self._users[0].notes_now()
         if self._counter is not None:
             self._counter.keep_notes(self._users[0].notes_of_thread())
@@ -140,7 +140,7 @@ class FollowedPasses:
 
         ``first``: the tensor that tells how many inputs there are.
         """
-        current, axis = self.current, self._batch_axis
+        current, axis = self.current, self.batch_axis
         flow = AxisFlow(frame)
         flow.known.inputs = None if first is None else current.inputs
         if current.is_part:
@@ -171,4 +171,4 @@ class FollowedPasses:
         self._kinds.note_followed(kind, known, has_seen_all=has_seen_all)
         if (known.inputs_are_steps or known.is_one_sequence) and not self._told_of_steps:
             self._told_of_steps = True
-            warn_of_steps(self._batch_axis, one_sequence=known.is_one_sequence)
+            warn_of_steps(self.batch_axis, one_sequence=known.is_one_sequence)

@@ -49,7 +49,7 @@ class ForwardPasses(FollowedPasses, OwnHook):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy follows nothing."""
-        return ForwardPasses, (self._batch_axis, self._mask.name)
+        return ForwardPasses, (self.batch_axis, self._mask.name)
 
     def add_user(self, user: PassUser) -> None:
         self._users.append(user)
@@ -127,7 +127,7 @@ class ForwardPasses(FollowedPasses, OwnHook):
             return
         names = call.names if self._mask.name is not None else ()
         given = given_to(names, call.args, call.kwargs, may_load=False)
-        if not given.listed and given.first_with(self._batch_axis, None) is None:
+        if not given.listed and given.first_with(self.batch_axis, None) is None:
             return
         if is_inside and current.method is not None:
             if not current.method.is_given_part(given.all_tensors):
@@ -140,7 +140,7 @@ class ForwardPasses(FollowedPasses, OwnHook):
         current.stop_following()
         current.begin(call.module, call.frame)
         current.method = MethodPass(
-            call, current, self._kinds, self._batch_axis, notes, self._leave_parts
+            call, current, self._kinds, self.batch_axis, notes, self._leave_parts
         )
         if any(user.takes_pass() for user in self._users):
             self._follow(given, call.frame)

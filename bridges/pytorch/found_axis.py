@@ -31,9 +31,10 @@ class FoundAxis:
     """The neuron axis of the tensors of one layer.
 
     ``factors``: those of the axes of the tensor that was followed; None if nothing is known.
-    ``followed``: whether such passes are followed. ``missed``: whether the layer did not run in one
-    that was. ``cause``: of a guess. ``inputs_lost``: why it is not known which rows belong to which
-    input. ``moved``: whether the axis was guessed to be another one, in earlier passes.
+    ``batch_axis``: that of the inputs, where nothing is followed. ``followed``: whether such passes
+    are followed. ``missed``: whether the layer did not run in one that was. ``cause``: of a guess.
+    ``inputs_lost``: why it is not known which rows belong to which input. ``moved``: whether the
+    axis was guessed to be another one, in earlier passes.
     ``of_one_neuron``: whether the axis is behind the last one, since each entry is a state of one
     neuron: its axis was squeezed.
     """
@@ -43,12 +44,23 @@ class FoundAxis:
     ndim: int
     factors: Axes | None = None
     batch_second: bool = False
+    batch_axis: int = 0
     cause: str = ""
     followed: bool = False
     missed: bool = False
     inputs_lost: str = ""
     moved: bool = False
     of_one_neuron: bool = False
+
+    def likely_batch(self, shape: Sequence[int], axis: int, inputs: int | None) -> int:
+        """Return which axis counts the inputs of a tensor that was not followed, if any does.
+
+        That is the batch axis of the model, but where it holds the neurons, along ``axis``, or has
+        not as many entries as there are inputs.
+        """
+        ndim = len(shape)
+        batch = self.batch_axis % ndim if -ndim <= self.batch_axis < ndim else 0
+        return 0 if batch == axis or inputs not in (None, shape[batch]) else batch
 
     def as_elsewhere(self, known: "FoundAxis") -> "FoundAxis":
         """Return what is found, with the axis that is known from passes of another kind."""
@@ -83,7 +95,8 @@ def find_axis(
     factors = None if known is None else known.axes(tensor)
     graph = None if traced is None else traced_axes(traced)
     found = before or _neurons_of(tensor, rule, given, known, graph)
-    found = replace(found, batch_second=rule.batch_second, missed=False)
+    batch_axis = 0 if passes is None or rule.has_inputs_first else passes.batch_axis
+    found = replace(found, batch_second=rule.batch_second, batch_axis=batch_axis, missed=False)
     if known is not None and passes is not None:
         mask = passes.current.mask
         if factors is not None:

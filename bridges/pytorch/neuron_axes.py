@@ -19,17 +19,24 @@ class AxisRule:
     ``kind``: "channels" (after the batch), "last", or "unknown" (nothing but the number of axes
     tells). ``spatial``: the number of axes of positions, if the module defines it; it reveals
     unbatched inputs. ``batch_second``: the layout is (sequence, batch, features), as in attention
-    and recurrent layers. ``defined``: the module's definition leaves no other axis. ``width``: the
-    number of neurons, if the module has a weight for each, as norms have. ``own_forward``: whether
-    the class only has the name of such a module, so tensors with other axes are something else.
+    and recurrent layers. ``batch_first``: one of these has the batch first. ``defined``: the
+    module's definition leaves no other axis. ``width``: the number of neurons, if the module has a
+    weight for each, as norms have. ``own_forward``: whether the class only has the name of such a
+    module, so tensors with other axes are something else.
     """
 
     kind: str
     spatial: int | None = None
     batch_second: bool = False
+    batch_first: bool = False
     defined: bool = False
     width: int | None = None
     own_forward: bool = False
+
+    @property
+    def has_inputs_first(self) -> bool:
+        """Whether axis 0 counts the inputs, whichever axis of the model does."""
+        return self.kind == "channels" or self.batch_first
 
     def axes_that_fit(self, shape: Sequence[int]) -> list[int]:
         """Return the axes that have as many entries as the module has weights."""
@@ -96,7 +103,7 @@ def _rule_of_class(module: Any) -> AxisRule | None:
     if isinstance(module, _SEQUENCE_TYPES):
         attention = getattr(module, "self_attn", module)
         second = not getattr(attention, "batch_first", True)
-        return AxisRule("last", batch_second=second, defined=True)
+        return AxisRule("last", batch_second=second, batch_first=not second, defined=True)
     if isinstance(module, _STACKS):
         return axis_rule_of(next(iter(module.layers), None)) or _LAST
     if isinstance(module, _LAST_NORMS):
@@ -119,7 +126,8 @@ def _rule_of_quantized(module: Any) -> AxisRule | None:
             if kind.__name__ in ("Linear", "Embedding", "EmbeddingBag"):
                 return _LAST
             if kind.__name__ == "RNNBase":
-                return AxisRule("last", batch_second=not module.batch_first, defined=True)
+                first = module.batch_first
+                return AxisRule("last", batch_second=not first, batch_first=first, defined=True)
     return None
 
 

@@ -57,12 +57,14 @@ def _axis_of_inputs(
 ) -> int | None:
     """Return the axis that counts the inputs, and nothing else; None if there is none.
 
-    Only where the pass was not followed are inputs along axis 0, if that has as many entries.
+    Only where the pass was not followed are inputs where they usually are, if that axis has as many
+    entries.
     """
     axes = [[factor.kind for factor in factors] for factors in found.factors or ()]
     if [BATCH] in axes:
         return axes.index([BATCH])
-    usual = 1 if found.batch_second and len(shape) == 3 else 0
+    is_second = found.batch_second and len(shape) == 3
+    usual = 1 if is_second else found.likely_batch(shape, axis, inputs)
     if found.followed or usual == axis or inputs not in (None, shape[usual]):
         return None
     return usual

@@ -134,7 +134,8 @@ def rows_by_input(
 
     ``inputs``: the number of the model's inputs in this pass, where it is known. ``sequences``:
     those whose data the tensor is. Where a pass was followed, only what was followed counts: rows
-    that merely divide by the number of inputs tell nothing. Elsewhere, inputs lie along axis 0.
+    that merely divide by the number of inputs tell nothing. Elsewhere, inputs lie along the batch
+    axis of the model, or along axis 0.
     """
     if tensor.ndim == 1:
         tensor, axis = tensor[None], 1
@@ -155,8 +156,12 @@ def rows_by_input(
         return _of_one_input(tensor, axis, found)  # such as an image without a batch axis
     if found.followed:
         return RowsByInput(tensor, axis, None, cause=found.inputs_lost)
-    if axis and inputs not in (None, tensor.shape[0]):
+    batch = found.likely_batch(tensor.shape, axis, inputs)
+    if axis and inputs not in (None, tensor.shape[batch]):
         return RowsByInput(tensor, axis, None, cause="this pass was not followed")
+    if batch:
+        moved = axis + 1 if axis < batch else axis
+        return RowsByInput(tensor.movedim(batch, 0), moved, tensor.shape[batch])
     return RowsByInput(tensor, axis, tensor.shape[0] if axis else 1)
 
 
