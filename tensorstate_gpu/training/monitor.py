@@ -14,6 +14,7 @@ from tensorstate_gpu._capturing.options import NeuronAxis
 from tensorstate_gpu._capturing.sampling import EVAL, TRAIN
 from tensorstate_gpu._process.interrupts import deferred_interrupts
 from tensorstate_gpu.errors import SinkFailedWarning
+from tensorstate_gpu.reporting import Report
 from tensorstate_gpu.reporting.text import with_noun
 from tensorstate_gpu.training.loggers import check_sink, hand_to
 from tensorstate_gpu.training.monitor_options import checked_sampling
@@ -208,8 +209,15 @@ class StateMonitor(PhaseCounts):
         self._switch.drain()
         self._removed = True
         self._switch.close()
+        self._warnings.look_for_missing_steps()
 
     # ---- charts --------------------------------------------------------------------------------
+
+    def report(self, phase: str = TRAIN, accuracy: float | None = None, beta: float = 2) -> Report:
+        found = super().report(phase, accuracy, beta)
+        if phase == TRAIN:
+            self._warnings.look_for_missing_steps()
+        return found
 
     def log(self, sink: object, process_group: object = None) -> None:
         """Hand the scalars to a sink: an object with add_scalar, log_metrics or log, or a function.
@@ -219,6 +227,7 @@ class StateMonitor(PhaseCounts):
         """
         check_sink(sink)
         scalars = self.scalars(process_group)
+        self._warnings.look_for_missing_steps()
         try:
             hand_to(sink, scalars, self.global_step)
         except Exception as error:

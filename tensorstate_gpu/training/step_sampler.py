@@ -20,7 +20,8 @@ class StepSampler:
 
     ``in_training``: whether the model is in training mode. ``windows``: by phase, then by the name
     of the layer's states. ``phases_begun``: those that there may be counts of: of a trainer, or of
-    during().
+    during(). ``has_stepped``: whether a step has ended, since the begin or a checkpoint's state.
+    ``was_full``: whether a pass since the step began found no room for states of a layer.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class StepSampler:
         self.in_training: Callable[[], bool] = lambda: True
         self.windows: dict[str, dict[str, CountsWindow]] = {}
         self.passes_seen = False  # since the step began
+        self.has_stepped = self.was_full = False
         self.phases_begun = {TRAIN, EVAL, TEST}
         self.previous_step = -1  # the number before, which need not be smaller by one
         self._every, self._most = every_n_steps, states_per_step
@@ -76,7 +78,8 @@ class StepSampler:
             self.previous_step = number - 1 if begins_late else self.step
             self.step = number
             self._taken.clear()
-            self.passes_seen = False
+            self.passes_seen = self.was_full = False
+            self.has_stepped = True
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -119,7 +122,10 @@ class StepSampler:
         self.passes_seen = True
         if self._most is None or self.phase != TRAIN:
             return self._most
-        return self._most - self._taken[name]
+        room = self._most - self._taken[name]
+        if not room:
+            self.was_full = True
+        return room
 
     def got_all(self, layers: Collection[str]) -> bool:
         """Return whether all these layers had states in this step of training."""
@@ -157,6 +163,7 @@ class StepSampler:
                 self.windows.pop(each, None)
             if phase in (None, TRAIN):
                 self._taken.clear()
+                self.was_full = False
 
     def load(
         self, step: int, previous_step: int, windows: dict[str, dict[str, CountsWindow]]
@@ -164,6 +171,7 @@ class StepSampler:
         """Go on at the begin of a step, with these counts."""
         with self._lock:
             self.begin_step(step)
+            self.has_stepped = False
             self.previous_step = previous_step
             self.windows = windows
 

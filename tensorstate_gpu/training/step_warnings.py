@@ -65,6 +65,16 @@ class StepWarnings:
                 "needs a new monitor as it is now",
             )
 
+    def look_for_missing_steps(self) -> None:
+        """Look whether passes are left out of a step that nobody ends."""
+        if self._sampler.was_full and not self._sampler.has_stepped:
+            self.once(
+                "no step",
+                "step() of the StateMonitor has not been called: all passes of training so far "
+                "count as one step, and states_per_step leaves out later ones. Call it after each "
+                "step of the optimizer; of a model in evaluation mode, each pass is a step",
+            )
+
     def look_for_missed_passes(self) -> None:
         """Look whether passes ran unnoticed before a step that begins."""
         if EVAL in self._phases and self._switch.missed_passes():

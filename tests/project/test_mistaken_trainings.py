@@ -90,3 +90,54 @@ def test_what_is_drawn_of_a_training_is_a_text(given):
 def test_the_scalars_of_one_step_are_no_log_of_a_training():
     with pytest.raises(TypeError, match="must be a mapping of step to scalars"):
         reporting.plot_training({"train/efficiency/a": 0.5, "train/efficiency": 0.5})
+
+
+# ---- step() that is never called ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["report", "remove", "log"])
+def test_a_monitor_whose_step_is_never_called_says_what_it_leaves_out(end):
+    model = torch.nn.Linear(2, 3)
+    monitor = ts.StateMonitor(model, "Linear", states_per_step=4)
+    for _ in range(3):
+        model(torch.ones(4, 2))
+    assert monitor.counts("Linear").total == 4
+    call = {"log": lambda: monitor.log(lambda scalars, step: None)}.get(end)
+    call = call or getattr(monitor, end)
+    with pytest.warns(UserWarning, match=r"step\(\) of the StateMonitor has not been called"):
+        call()
+    call()  # told once
+
+
+def test_so_does_one_that_goes_on_from_a_checkpoint():
+    model = torch.nn.Linear(2, 3)
+    monitor = ts.StateMonitor(model, "Linear", states_per_step=4, every_n_steps=1)
+    model(torch.ones(4, 2))
+    monitor.step()
+    monitor.load_state_dict(monitor.state_dict())
+    for _ in range(2):
+        model(torch.ones(4, 2))
+    with pytest.warns(UserWarning, match="has not been called"):
+        monitor.remove()
+
+
+@pytest.mark.parametrize("kind", ["one pass", "evaluation", "steps", "room", "all states"])
+def test_nothing_is_said_where_nothing_is_left_out_for_that(kind):
+    model = torch.nn.Linear(2, 3).train(kind != "evaluation")
+    room = {"room": 100, "all states": None}.get(kind, 4)
+    monitor = ts.StateMonitor(model, "Linear", states_per_step=room, every_n_steps=1)
+    for _ in range(1 if kind == "one pass" else 3):
+        model(torch.ones(5, 2))
+        model(torch.ones(5, 2)) if kind == "steps" else None  # accumulated: documented
+        monitor.step() if kind == "steps" else None
+    monitor.report("eval" if kind == "evaluation" else "train")
+    monitor.remove()
+
+
+def test_what_reset_deletes_is_not_left_out():
+    model = torch.nn.Linear(2, 3)
+    monitor = ts.StateMonitor(model, "Linear", states_per_step=4)
+    for _ in range(2):
+        model(torch.ones(4, 2))
+    monitor.reset()
+    monitor.remove()
