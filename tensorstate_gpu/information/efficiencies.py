@@ -171,7 +171,7 @@ def network_efficiencies_with(values: Sequence[float], others: Sequence[float]) 
 
 
 def aIQ(net_efficiency: float, accuracy: float, weight: float) -> float:
-    """Return the artificial intelligence quotient, of a network's efficiency and accuracy.
+    """Return the artificial intelligence quotient of efficiency and accuracy.
 
     (net_efficiency * accuracy**weight) ** (1 / (weight + 1)): a geometric mean in which accuracy
     counts ``weight`` times.
@@ -179,14 +179,15 @@ def aIQ(net_efficiency: float, accuracy: float, weight: float) -> float:
     Parameters
     ----------
     net_efficiency, accuracy : float
-        Ratios without unit, >= 0; an accuracy of 97 % is 0.97.
+        Of the network: ratios, >= 0; an accuracy of 97 % is 0.97. Or both in percent, as a mean of
+        which aIQ is in percent, too. One of each gives a number that means nothing.
     weight : float
         Weight of the accuracy, > 0: the paper's beta.
 
     Returns
     -------
     float
-        Without unit; from 0 to 1 when the other two are.
+        From 0 to 1 when the other two are: a result above 1 tells of percents.
 
     Raises
     ------
@@ -201,6 +202,8 @@ def aIQ(net_efficiency: float, accuracy: float, weight: float) -> float:
     --------
     >>> aIQ(0.25, 1.0, weight=1)
     0.5
+    >>> aIQ(25, 100, weight=1)
+    50.0
     """
     net = non_negative(net_efficiency, "net_efficiency")
     quality = non_negative(accuracy, "accuracy")

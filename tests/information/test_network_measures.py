@@ -159,7 +159,7 @@ def test_aiq():
     assert aIQ(0.25, 1.0, 1) == 0.5
     assert aIQ(0.5, 0.9, 2) == pytest.approx((0.5 * 0.81) ** (1 / 3), rel=1e-15)
     assert aIQ(0.0, 0.9, 2) == aIQ(0.9, 0.0, 2) == 0
-    assert aIQ(4.0, 97.5, 3) > 1  # percentages are the user's choice
+    assert aIQ(4.0, 97.5, 3) == pytest.approx(100 * aIQ(0.04, 0.975, 3))  # percent, of both
     assert aIQ(torch.tensor(0.25), np.float32(1), np.int64(1)) == 0.5
 
 
