@@ -122,7 +122,7 @@ class Run(MeasuredNetwork[CapturePoint]):
     def labels(
         self, labels: object = None, *, units: object = None, mask: object = None
     ) -> NoteBlock:
-        """Set the labels of this thread's next forward pass: one integer or string per input.
+        """Set the labels of this thread's next pass: one integer or string per input.
 
         ``with run.labels(y):`` sets those of all passes that this thread makes in the block,
         whatever calls the model or a part of it: a loop that generates, an encoder alone. Passes of

@@ -28,7 +28,7 @@ _of_task: ContextVar[int | None] = ContextVar("_of_task", default=None)
 
 
 def get_memory_limit() -> int:
-    """Return how many bytes of memory counting may use before it continues in temporary files.
+    """Return how many bytes counting may use before it goes on in temporary files.
 
     This is the limit given to set_memory_limit(), or else the environment variable
     TENSORSTATE_MEMORY_LIMIT, or else 0.6 of the memory of this machine, of its control group (the

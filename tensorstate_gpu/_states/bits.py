@@ -21,7 +21,7 @@ def popcount(states: ArrayT, *, axis: int = 1) -> ArrayT: ...
 @overload
 def popcount(states: CudaArray, *, axis: int = 1) -> Any: ...
 def popcount(states: Any, *, axis: int = 1) -> Any:
-    """Count the firing neurons of each packed state, or the states in which each neuron fires.
+    """Count the firing neurons of each state, or the states where each one fires.
 
     Parameters
     ----------

@@ -121,7 +121,7 @@ def count_states(
     to: Path | None = None,
     progress: ProgressCallback | None = None,
 ) -> StateCounts | StoredCounts | PaddedHistogram:
-    """Count how often each distinct packed state occurs. Exact: rows are compared byte by byte.
+    """Count how often each distinct packed state occurs: exactly, byte by byte.
 
     Parameters
     ----------

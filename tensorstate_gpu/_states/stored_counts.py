@@ -30,7 +30,7 @@ from tensorstate_gpu._states.tallies import Tally
 
 
 class StoredCounts(MeasuredCounts):
-    """How often each distinct state occurred, on disk. Results are those of a StateCounts.
+    """How often each distinct state occurred, on disk; measured as a StateCounts.
 
     ``count_states(..., to=path)`` and ``layer.histogram(to=path)`` return it, and so does
     ``store.open_counts(path)``. The first measure reads all counts once, unless they were written

@@ -34,7 +34,7 @@ def report(
     include_out_of_step: bool = False,
     progress: ProgressCallback | None = None,
 ) -> Report:
-    """Measure all capture points of a model or Run, or the layers of a Store or of several.
+    """Measure the layers of a model, of a Run, or of one Store or several.
 
     Layers of which nothing was captured are left out, and named in ``missing`` of the result.
 

@@ -112,7 +112,7 @@ def merge_range(
     *,
     progress: ProgressCallback | None = None,
 ) -> StoredCounts:
-    """Add up one of several ranges of the states in several stores of counts, and write it.
+    """Add up one range of the states in several stores of counts, and write it.
 
     The states of all stores, in order, are divided into ranges of about as many. Each task merges
     one of them; all together they are the counts that ``store.open_counts(to)`` reads. A task that
