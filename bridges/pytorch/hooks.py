@@ -75,10 +75,11 @@ class StateCaptureHook(PassPoint):
         **keywords: Unpack[CaptureKeywords],
     ) -> None:
         super().__init__(name, disk_path, options=options, call_of=call_of, **keywords)
-        if any(getattr(type(self), each) is not _UNCHANGED[each] for each in _UNCHANGED):
-            self._plans = None
-        self.batch_axis = str(self.options.batch_axis)
-        self._register(PassCounter())
+        with self.intake.released_if_it_fails():
+            if any(getattr(type(self), each) is not _UNCHANGED[each] for each in _UNCHANGED):
+                self._plans = None
+            self.batch_axis = str(self.options.batch_axis)
+            self._register(PassCounter())
 
     def reset_states(self, input_shape: Any = None) -> None:
         super().reset_states(input_shape)

@@ -1,7 +1,8 @@
 """ReceivedLayer: what is received of a layer so far, and the sink that keeps it."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -35,18 +36,16 @@ class ReceivedLayer:
         self.marks: PassMarks | None = None  # of the passes of a run in memory
         self.log = LayerLog(call_of=call_of)
         self._open_sink()
-        self.log.begin(self.sink.earlier_facts())
+        with self.released_if_it_fails():
+            self.log.begin(self.sink.earlier_facts())
 
     def _open_sink(self) -> None:
         self.axis: int | None = None
         self.accumulator: Accumulator | None = None
         self._first_nan: tuple[Any, int] = (0, 0)  # NaN, and all activations
         self.sink = self._new_sink()
-        try:
+        with self.released_if_it_fails():
             found = self.sink.existing()
-        except BaseException:  # it cannot be read: nothing will be captured into it
-            self.sink.release_name()
-            raise
         self._resumed = found is not None  # the store already has rows of this layer
         if found is not None:
             self.accumulator, self.axis = found
@@ -61,6 +60,15 @@ class ReceivedLayer:
         return StoreSink(
             self.name, options, self, self.lock, self.log.facts_to_store, may_be_new=is_later_call
         )
+
+    @contextmanager
+    def released_if_it_fails(self) -> Iterator[None]:
+        """Release the name in a block that fails, after which nobody knows of this layer."""
+        try:
+            yield
+        except BaseException:
+            self.sink.release_name()
+            raise
 
     def begin_anew(self) -> None:
         """Forget everything captured, of which the sink has nothing more. Call it with the lock."""

@@ -156,3 +156,38 @@ def test_a_name_that_another_thread_claims_meanwhile_stays(attach, model, store,
     points[0].append(np.ones((3, 1), np.uint8), instances=3)
     assert_as_before(model, store, "2_post_states")
     assert store["2_post_states"].state_count == 3
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+@pytest.mark.parametrize("where", ["facts", "hook"])
+def test_memory_runs_out_in_a_hook_that_is_made_by_hand(
+    where, is_open, store, monkeypatch, tmp_path
+):
+    def fails(*_):
+        raise MemoryError
+
+    place = store if is_open else tmp_path / "new"
+    with monkeypatch.context() as patch:
+        if where == "hook":
+            patch.setattr(ts.StateCaptureHook, "_register", fails)
+        else:
+            patch.setattr(WritingSession, "earlier_facts", fails)
+        with pytest.raises(MemoryError):
+            ts.StateCaptureHook("layer", place)
+    assert not (tmp_path / "new").exists()
+    layer = torch.nn.Linear(4, 4)
+    hook = ts.StateCaptureHook("layer", place)
+    hook.attach(layer)
+    layer(torch.ones(2, 4))
+    assert hook.state_count == 2
+
+
+def test_a_hook_whose_name_another_has_leaves_it_to_that(store):
+    first = ts.StateCaptureHook("layer", store)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="already has states of 'layer'"):
+            ts.StateCaptureHook("layer", store)
+    layer = torch.nn.Linear(4, 4)
+    first.attach(layer)
+    layer(torch.ones(2, 4))
+    assert first.state_count == 2
