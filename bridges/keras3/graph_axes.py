@@ -136,7 +136,8 @@ def shape_if(
     """
     try:
         args, kwargs = node.arguments.convert(lambda part: changed.get(id(part), part))
-        outputs = keras.tree.flatten(operation.compute_output_spec(*args, **kwargs))
+        with left_as_it_was(operation):
+            outputs = keras.tree.flatten(operation.compute_output_spec(*args, **kwargs))
         shape: Sequence[Any] = outputs[tensor._keras_history[2]].shape
     except Exception:  # whatever an operation raises for sizes that do not suit it
         return None
@@ -158,7 +159,7 @@ def takes_another_size(
     if None in changed.values():
         return False
     try:
-        with keeping_losses(operation):
+        with left_as_it_was(operation):
             run_on_symbols(node, changed)
     except Exception:  # whatever an operation raises for sizes that do not suit it
         return False
@@ -173,13 +174,22 @@ def run_on_symbols(node: Any, changed: Mapping[int, Any]) -> None:
 
 
 @contextlib.contextmanager
-def keeping_losses(layer: Any) -> Iterator[None]:
-    """Keep the losses of the last call, which calls of the layers inside would clear."""
-    kept = [(each, [*each._losses], {*each._loss_ids}) for each in layer._flatten_layers()]
+def left_as_it_was(layer: Any) -> Iterator[None]:
+    """Keep the attributes of a layer and those inside, which their code may set.
+
+    And the losses of the last call, which calls of the layers inside would clear.
+    """
+    kept = [
+        (each, {**vars(each)}, [*each._losses], {*each._loss_ids})
+        for each in getattr(layer, "_flatten_layers", tuple)()  # operations have nothing inside
+    ]
     try:
         yield
     finally:
-        for each, losses, ids in kept:
+        for each, attributes, losses, ids in kept:
+            for name in vars(each).keys() - attributes.keys():
+                del vars(each)[name]
+            vars(each).update(attributes)
             each._losses[:] = losses
             each._loss_ids.update(ids)
 

@@ -12,7 +12,7 @@ import keras
 
 from .call_sites import Node, graph_nodes, graphs_in, has_inside
 from .functional import has_graph
-from .graph_axes import keeping_losses, run_on_symbols
+from .graph_axes import left_as_it_was, run_on_symbols
 from .input_axes import MANY
 from .layers import Probe
 
@@ -41,7 +41,7 @@ def _note_axes(node: Node, probes: Iterable[Probe]) -> None:
     try:
         for noting, _ in points:
             noting.lengths_of_symbols = set()
-        with keeping_losses(node.operation):
+        with left_as_it_was(node.operation):
             run_on_symbols(node, {id(each): _of_many(each) for each in node.input_tensors})
         for noting, point in points:
             lengths = (noting.lengths_of_symbols or set()) - {MANY}

@@ -169,6 +169,24 @@ def test_neurons_behind_layers_of_ones_own(way):
     assert (point.neuron_axis, point.axis_origin) == (axis, "flow")
 
 
+@pytest.mark.parametrize("kind", [Squeezed, Turned])
+def test_a_layer_of_ones_own_keeps_its_attributes(kind):
+    """Its code runs with other sizes, to find the neurons behind it."""
+
+    class Noting(kind):
+        calls = 0
+
+        def call(self, x):
+            self.calls, self.latest = self.calls + 1, x.shape
+            return super().call(x)
+
+    layer = Noting()
+    model = model_of(lambda x: layer(layers.Permute((2, 1))(x)))
+    before = layer.calls, layer.latest
+    with ts.capture(model, "last"):
+        assert (layer.calls, layer.latest) == before
+
+
 @pytest.mark.parametrize("way", ["turned", "one more axis", "one more axis at the end"])
 def test_neurons_behind_layers_of_ones_own_that_come_first(way):
     move, axis = OWN_LAYERS[way]
