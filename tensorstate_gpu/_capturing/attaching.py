@@ -15,7 +15,6 @@ from tensorstate_gpu._capturing.attachment import (
 from tensorstate_gpu._capturing.bridge_protocol import Bridge
 from tensorstate_gpu._capturing.capture_point import CapturePoint, own_point
 from tensorstate_gpu._capturing.choosing import Missing
-from tensorstate_gpu._capturing.claimed_names import released_if_it_fails
 from tensorstate_gpu._capturing.options import CaptureKeywords, takes_options
 from tensorstate_gpu._capturing.run import Run, reset_points
 from tensorstate_gpu._process.interrupts import deferred_interrupts
@@ -123,12 +122,10 @@ def _attached(model: Any, attachment: Attachment, existing: list[CapturePoint]) 
     bare = bridge.without(model, others)
     names = {point.name for point in kept}
     chosen = attachment.chosen if bare is model else attachment.chosen_in(bare)
-    options = attachment.options
-    with released_if_it_fails(options.disk_path):
-        captured, points = bridge.attach(bare, chosen, attachment.method, options, names)
+    captured, points = bridge.attach(bare, chosen, attachment.method, attachment.options, names)
     try:
         attachment.tell(points)
-        check_store_layers(options.disk_path)
+        check_store_layers(attachment.options.disk_path)
     except BaseException:
         _undo(bridge, points)
         raise

@@ -16,7 +16,6 @@ from tensorstate_gpu._capturing.attachment import (
 )
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.choosing import Missing
-from tensorstate_gpu._capturing.claimed_names import released_if_it_fails
 from tensorstate_gpu._capturing.options import CaptureKeywords, takes_options
 from tensorstate_gpu._capturing.pass_marks import PassMarks
 from tensorstate_gpu._capturing.run import Run
@@ -102,8 +101,7 @@ def _captured(model: object, plan: Callable[[], Attachment]) -> Iterator[Run]:
     points: Sequence[CapturePoint] = ()
     marks = PassMarks()
     try:
-        # Not between hooks: some would stay at the model.
-        with deferred_interrupts(), released_if_it_fails(options.disk_path):
+        with deferred_interrupts():  # between hooks, some would stay at the model
             points = bridge.attach_in_place(model, attachment.chosen, attachment.method, options)
         attachment.tell(points)
         for point in points:

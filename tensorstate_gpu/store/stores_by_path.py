@@ -33,12 +33,3 @@ def store_for(path: Any, name: str) -> Store:
             store = _stores[location] = Store(path, "x")
             store.session.created_from_path = True
         return store
-
-
-def open_store(path: Any) -> Store | None:
-    """Return the Store that was given, or the one that capture points have made of a path."""
-    if isinstance(path, Store):
-        return path
-    with _lock:
-        store = _stores.get(str(files_at(path)))
-    return store if store is not None and store.session.writer.life.is_open() else None

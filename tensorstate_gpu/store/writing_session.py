@@ -1,6 +1,5 @@
 """WritingSession: a store as capture points use it; claims layer names."""
 
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -29,7 +28,7 @@ class WritingSession:
         self._files, self._opened_record, self.writer = files, opened_record, writer
         self.created_from_path = False
         self._broken = False  # an exception has ended the block of a capture
-        self._claimed: dict[str, int] = {}  # names, and the threads that have claimed them
+        self._claimed: set[str] = set()
         self._unfinished: set[str] = set()  # of the claimed names
         self._lock = ForkSafeLock()
 
@@ -70,16 +69,10 @@ class WritingSession:
                 check_same_keep(f"{self._files}: {name}", keep, groups, committed)
             self._files.check_key(state_key(name))
             self.writer.check_folder_of(name)
-            self._claimed[name] = threading.get_ident()
+            self._claimed.add(name)
             self._unfinished.add(name)
             self.writer.claim(name, source, run)
             return committed
-
-    def claimed_here(self) -> frozenset[str]:
-        """Return the names of layers that capture points have which this thread has made."""
-        here = threading.get_ident()
-        with self._lock:
-            return frozenset(name for name, thread in self._claimed.items() if thread == here)
 
     def holds(self, name: str) -> bool:
         """Return whether a layer was committed before the store was opened."""
@@ -144,9 +137,8 @@ class WritingSession:
 
     def _forget(self, names: Iterable[str]) -> None:
         with self._lock:
-            for name in names:
-                self._claimed.pop(name, None)
-                self._unfinished.discard(name)
+            self._claimed.difference_update(names)
+            self._unfinished.difference_update(names)
 
     def discard_broken_pass(self, *run: object) -> bool:
         """Discard the batches of a pass that an exception ended. Return whether there were any.
