@@ -82,6 +82,24 @@ def test_opening_that_fails_after_another_writer_has_come_leaves_the_record_to_i
     assert ts.Store(path)["layer"].state_count == 600
 
 
+def test_opening_that_cannot_write_its_record_leaves_that_of_another_writer(path, monkeypatch):
+    write, writers = Folder.write, []
+
+    def fails(files, key, *parts):
+        if writers:
+            return write(files, key, *parts)
+        writers.append(None)
+        writers[0] = opened(path, "x")
+        raise MemoryError
+
+    monkeypatch.setattr(Folder, "write", fails)
+    with pytest.raises(MemoryError):
+        opened(path, "x")
+    new_point(writers[0], neurons=24).append(ROWS, 600)
+    writers[0].close()
+    assert ts.Store(path)["layer"].state_count == 600
+
+
 def test_a_record_that_was_replaced_although_an_error_says_no_is_the_writers_own(path, monkeypatch):
     """As on NFS, whose server has done what it was asked for again when its answer was lost."""
     store = opened(path, "x")

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import tensorstate_gpu as ts
+from tensorstate_gpu.bridges.pytorch.axis_flow import graph_axes
 from tests.support.torch_models import images
 
 pytestmark = pytest.mark.usefixtures("nothing_compiled_before")
@@ -64,6 +65,16 @@ def test_a_model_and_its_parts(parts, breaks):
         both = [transposes and "two" in parts and name == "two" for name in ("one", "two", *parts)]
         expected = ["unknown" if each else rows for each, rows in zip(both, plain, strict=True)]
         assert compiled == expected
+
+
+def test_a_graph_in_which_the_pass_ends_notes_nothing_of_what_leaves_it(monkeypatch):
+    """It would be a call of Python in each pass."""
+    model, noted = Two(transposes=False, breaks=False), []
+    monkeypatch.setattr(graph_axes, "add_end", lambda *to: noted.append(to))
+    with ts.capture(model.one) as run:
+        torch.compile(model, backend="eager")(images(4, 4))
+    assert run["0"].state_count == 4
+    assert not noted
 
 
 @pytest.mark.parametrize("axes", [(0, 1), (1, 0)])
