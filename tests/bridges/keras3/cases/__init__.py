@@ -17,6 +17,7 @@ FILES = (
         "quantised.py",
         "layers_in_code.py",
         "calls_in_code.py",
+        "loops_in_code.py",
         "without_neurons.py",
         "failed_attaching.py",
         "generating.py",
