@@ -64,8 +64,7 @@ class Run(MeasuredNetwork[CapturePoint]):
     @property
     def _points(self) -> dict[str, CapturePoint]:
         """The capture points, with those that batches create which a framework still computes."""
-        for point in list(self._by_name.values()):
-            point.intake.wait_for_pending()
+        self.drain()
         return self._by_name
 
     def _insert(self, point: CapturePoint, before: CapturePoint) -> None:
@@ -164,7 +163,8 @@ class Run(MeasuredNetwork[CapturePoint]):
 
     def drain(self) -> None:
         """Record what waits in the stages of ``stage_rows=``, as all reading does. Waits for it."""
-        _ = self._points
+        for point in list(self._by_name.values()):
+            point.intake.wait_for_pending()
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -198,12 +198,13 @@ class Run(MeasuredNetwork[CapturePoint]):
         Needed after build_efficiency_model() with a path, but not after capture(), which closes its
         run. The run can still be read. Calls after the first do nothing.
         """
-        points = list(self._points.values())
-        try:
-            for point in points:
-                point.intake.wait_for_pending()
-        finally:
-            close_together(point.intake.sink for point in points)
+        with ExitStack() as closing:  # in reverse order; each step, also if another one fails
+            closing.callback(self._close_sinks)
+            for point in list(self._by_name.values()):
+                closing.callback(point.intake.wait_for_pending)
+
+    def _close_sinks(self) -> None:
+        close_together(point.intake.sink for point in self._by_name.values())
 
     def sync(
         self,

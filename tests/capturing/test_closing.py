@@ -116,6 +116,24 @@ def test_run_close_frees_the_store_of_an_efficiency_model(tmp_path):
         model(torch.ones(5, 3))
 
 
+def test_stores_are_free_if_what_a_framework_still_computed_has_failed(tmp_path):
+    points = [new_point(tmp_path / name, name) for name in ("a", "b")]
+    for point in points:
+        point.append(ROWS, 30)
+
+    errors = [RuntimeError("a callback has failed")]
+
+    def wait():
+        if errors:
+            raise errors.pop()  # once, as a framework does
+
+    points[0].intake.add_barrier(wait)
+    with pytest.raises(RuntimeError, match="a callback has failed"):
+        ts.Run(points).close()
+    for name in ("a", "b"):
+        assert len(ts.Store(tmp_path / name, "a")[name]) == 30
+
+
 def test_removing_the_points_of_a_model_frees_their_store(tmp_path):
     model = ts.build_efficiency_model(network(), "Linear", storage_path=tmp_path / "run")
     model(torch.ones(5, 3))
