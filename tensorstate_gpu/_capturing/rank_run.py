@@ -44,14 +44,14 @@ class RankFacts:
         passes = [facts.passes for facts in captured if facts.passes is not None]
         inputs = [facts.inputs for facts in captured if facts.inputs is not None]
         return cls(
-            each[0].name,
-            each[0].other_names,
-            captured[0].axis,
-            captured[0].axis_origin,
-            max(facts.nan_share for facts in captured),
-            _added(passes) if len(passes) == len(captured) else None,
-            sum(facts.failed_passes for facts in each),
-            sum(inputs) if len(inputs) == len(captured) else None,
+            name=each[0].name,
+            other_names=each[0].other_names,
+            axis=captured[0].axis,
+            axis_origin=captured[0].axis_origin,
+            nan_share=max(facts.nan_share for facts in captured),
+            passes=_added(passes) if len(passes) == len(captured) else None,
+            failed_passes=sum(facts.failed_passes for facts in each),
+            inputs=sum(inputs) if len(inputs) == len(captured) else None,
         )
 
 

@@ -43,20 +43,21 @@ class LayerFacts:
     @classmethod
     def joined(cls, parts: Sequence["LayerFacts"]) -> "LayerFacts":
         """Return what is known of a layer of which several runs have captured a part each."""
-        passes = [part.passes for part in parts if part.passes is not None]
+        known = [part.passes for part in parts if part.passes is not None]
+        passes = None
+        if known and len(known) == len(parts):
+            passes = sum(ran for ran, _ in known), sum(every for _, every in known)
         shapes = {part.spatial_shape for part in parts if part.spatial_shape is not None}
         names = dict.fromkeys(name for part in parts for name in part.other_names)
         return cls(
-            (sum(ran for ran, _ in passes), sum(every for _, every in passes))
-            if passes and len(passes) == len(parts)
-            else None,
-            next((part.bypass for part in parts if part.bypass is not None), None),
-            tuple(names),
-            next((part.call_of for part in parts if part.call_of is not None), None),
-            shapes.pop() if len(shapes) == 1 else None,
-            any(part.shuffled for part in parts),
-            sum(part.failed for part in parts),
-            any(part.shared for part in parts),
+            passes=passes,
+            bypass=next((part.bypass for part in parts if part.bypass is not None), None),
+            other_names=tuple(names),
+            call_of=next((part.call_of for part in parts if part.call_of is not None), None),
+            spatial_shape=shapes.pop() if len(shapes) == 1 else None,
+            shuffled=any(part.shuffled for part in parts),
+            failed=sum(part.failed for part in parts),
+            shared=any(part.shared for part in parts),
         )
 
     def to_json(self) -> dict[str, object]:
@@ -74,14 +75,14 @@ class LayerFacts:
         if passes is not None and (len(passes) != 2 or passes[0] > passes[1]):
             raise ValueError(f"{passes} are no passes")
         return cls(
-            None if passes is None else (passes[0], passes[1]),
-            _text(found.get("bypass")),
-            _texts(found.get("other_names", [])),
-            _text(found.get("call_of")),
-            _numbers(found.get("spatial_shape")),
-            found.get("shuffled") is True,
-            (_numbers([found.get("failed", 0)]) or (0,))[0],
-            found.get("shared") is True,
+            passes=None if passes is None else (passes[0], passes[1]),
+            bypass=_text(found.get("bypass")),
+            other_names=_texts(found.get("other_names", [])),
+            call_of=_text(found.get("call_of")),
+            spatial_shape=_numbers(found.get("spatial_shape")),
+            shuffled=found.get("shuffled") is True,
+            failed=(_numbers([found.get("failed", 0)]) or (0,))[0],
+            shared=found.get("shared") is True,
         )
 
 
@@ -187,16 +188,17 @@ class LayerLog:
         source, earlier = self.pass_source, self._earlier
         shapes = [*self._spatial_shapes]
         bypass = None if source is None else source.bypass()
+        failed_before = 0 if earlier is None else earlier.failed
+        was_shared = earlier is not None and earlier.shared
         return LayerFacts(
-            self._passes(None if source is None else source.passes(ended=ended)),
-            bypass or (None if earlier is None else earlier.bypass),
-            self.other_names,
-            self.call_of,
-            shapes[0] if len(shapes) == 1 else None,
-            self.shuffled,
-            (0 if earlier is None else earlier.failed)
-            + (0 if source is None else source.failed(ended=ended)),
-            (earlier is not None and earlier.shared) or (source is not None and source.is_shared()),
+            passes=self._passes(None if source is None else source.passes(ended=ended)),
+            bypass=bypass or (None if earlier is None else earlier.bypass),
+            other_names=self.other_names,
+            call_of=self.call_of,
+            spatial_shape=shapes[0] if len(shapes) == 1 else None,
+            shuffled=self.shuffled,
+            failed=failed_before + (0 if source is None else source.failed(ended=ended)),
+            shared=was_shared or (source is not None and source.is_shared()),
         )
 
     @property

@@ -120,14 +120,14 @@ class LayerReport:
     def of(cls, name: str, counts: Counts, efficiency: Estimate | None = None) -> "LayerReport":
         """Return the measures of a histogram, and its estimated efficiency, if there is one."""
         measured = cls(
-            name,
-            None,
-            counts.neurons,
-            counts.total,
-            len(counts),
-            counts.entropy(),
-            counts.efficiency(),
-            information.ceiling(counts.total, counts.neurons),
+            layer=name,
+            axis=None,
+            neurons=counts.neurons,
+            states=counts.total,
+            distinct=len(counts),
+            entropy=counts.entropy(),
+            efficiency=counts.efficiency(),
+            ceiling=information.ceiling(counts.total, counts.neurons),
             fires=len(counts) > 1 or bool(firing_counts(counts).any()),
             always_fires=len(counts) == 1 and bool(firing_counts(counts).all()),
         )
