@@ -153,21 +153,21 @@ def estimate_difference(
     effects = [part.design_effect for part in parts if part.design_effect is not None]
     return with_interval(
         Estimate(
-            one.value - other.value,
-            one.plugin - other.plugin,
-            one.plugin_of_half - other.plugin_of_half,
-            one.lower - other.upper,
-            one.upper - other.lower,
-            (f"{one.how[0]}, {other.how[1]}", f"{one.how[1]}, {other.how[0]}"),
-            min(one.coverage, other.coverage),
-            min(one.least_coverage, other.least_coverage),
-            one.rows + other.rows,
-            max(effects, default=None),
-            one.is_cut or other.is_cut,
-            one.in_bits,
-            (one.bias[0] + other.bias[1], one.bias[1] + other.bias[0]),
-            replicates,
-            sample,
+            value=one.value - other.value,
+            plugin=one.plugin - other.plugin,
+            plugin_of_half=one.plugin_of_half - other.plugin_of_half,
+            lower=one.lower - other.upper,
+            upper=one.upper - other.lower,
+            how=(f"{one.how[0]}, {other.how[1]}", f"{one.how[1]}, {other.how[0]}"),
+            coverage=min(one.coverage, other.coverage),
+            least_coverage=min(one.least_coverage, other.least_coverage),
+            rows=one.rows + other.rows,
+            design_effect=max(effects, default=None),
+            is_cut=one.is_cut or other.is_cut,
+            in_bits=one.in_bits,
+            bias=(one.bias[0] + other.bias[1], one.bias[1] + other.bias[0]),
+            replicates=replicates,
+            sample=sample,
         )
     )
 

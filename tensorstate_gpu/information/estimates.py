@@ -184,21 +184,24 @@ def _entropy_of_source(sums: GroupSums, tree: Floats | None, neurons: int | None
     if neurons is not None:
         rows = sums.rows_by_group, sums.rows_alone
         too_low += float(limitless_bits(sums.cover, sums.in_groups, *rows, neurons))
+    lower, upper, how = _bounds(sums, tree, value, replicates, neurons)
     return with_interval(
         Estimate(
-            value,
-            plugin,
-            _of_half(sums.whole),
-            *_bounds(sums, tree, value, replicates, neurons),
-            sums.coverage,
-            sums.least_coverage,
-            sums.rows,
-            _design_effect(sums, plugin, of_sample.standard_error),
-            value < found,
-            True,
-            (too_high, too_low),
-            replicates,
-            sums.instances,
+            value=value,
+            plugin=plugin,
+            plugin_of_half=_of_half(sums.whole),
+            lower=lower,
+            upper=upper,
+            how=how,
+            coverage=sums.coverage,
+            least_coverage=sums.least_coverage,
+            rows=sums.rows,
+            design_effect=_design_effect(sums, plugin, of_sample.standard_error),
+            is_cut=value < found,
+            in_bits=True,
+            bias=(too_high, too_low),
+            replicates=replicates,
+            sample=sums.instances,
         )
     )
 

@@ -52,22 +52,22 @@ class GroupSums:
         whole = CountsOfCounts(*tally(table.total))
         in_groups, alone, left = table.of_few_groups()
         return cls(
-            whole,
-            _rests_of(table, whole),
-            table.rows_by_group,
-            np.array([len(places) for places in table.places], np.int64),
-            alone,
-            left,
-            in_groups,
-            np.array(
+            whole=whole,
+            rests=_rests_of(table, whole),
+            rows_by_group=table.rows_by_group,
+            states_by_group=np.array([len(places) for places in table.places], np.int64),
+            rows_alone=alone,
+            rows_left=left,
+            in_groups=in_groups,
+            squares=np.array(
                 [
                     float((counts**2.0 / table.total[places]).sum()) if len(places) else 0.0
                     for counts, places in zip(table.counts, table.places, strict=True)
                 ]
             ),
-            table.instances,
-            table.neurons,
-            table.firing,
+            instances=table.instances,
+            neurons=table.neurons,
+            firing=table.firing,
         )
 
     @classmethod
@@ -75,17 +75,19 @@ class GroupSums:
         """Return the sums of parts of one sample; no state of one is a state of another."""
         first = parts[0]
         return cls(
-            CountsOfCounts.together([part.whole for part in parts]),
-            tuple(map(CountsOfCounts.together, zip(*(part.rests for part in parts), strict=True))),
-            _added([part.rows_by_group for part in parts]),
-            _added([part.states_by_group for part in parts]),
-            _added([part.rows_alone for part in parts]),
-            _added([part.rows_left for part in parts]),
-            _added([part.in_groups for part in parts]),
-            functools.reduce(np.add, (part.squares for part in parts)),
-            first.instances,
-            first.neurons,
-            None if first.firing is None else _added([_firing(part) for part in parts]),
+            whole=CountsOfCounts.together([part.whole for part in parts]),
+            rests=tuple(
+                map(CountsOfCounts.together, zip(*(part.rests for part in parts), strict=True))
+            ),
+            rows_by_group=_added([part.rows_by_group for part in parts]),
+            states_by_group=_added([part.states_by_group for part in parts]),
+            rows_alone=_added([part.rows_alone for part in parts]),
+            rows_left=_added([part.rows_left for part in parts]),
+            in_groups=_added([part.in_groups for part in parts]),
+            squares=functools.reduce(np.add, (part.squares for part in parts)),
+            instances=first.instances,
+            neurons=first.neurons,
+            firing=None if first.firing is None else _added([_firing(part) for part in parts]),
         )
 
     @property

@@ -99,21 +99,23 @@ def _estimated(rows: Ints, pairs: GroupSums, states: GroupSums) -> Estimate:
     above = max(above, unseen) + max(0.0, exact - value)
     return with_interval(
         Estimate(
-            value,
-            plugin,
-            _information(*(rarefied(part.whole, max(1, states.rows // 2)) for part in parts)),
-            0.0,
-            _most_information(of_labels, states, unseen),
-            ("nothing", "entropy of the labels"),
-            pairs.coverage,
-            pairs.least_coverage,
-            states.rows,
-            None,
-            False,
-            True,
-            (below + _hidden(pairs, of_labels), above),
-            replicates,
-            states.instances,
+            value=value,
+            plugin=plugin,
+            plugin_of_half=_information(
+                *(rarefied(part.whole, max(1, states.rows // 2)) for part in parts)
+            ),
+            lower=0.0,
+            upper=_most_information(of_labels, states, unseen),
+            how=("nothing", "entropy of the labels"),
+            coverage=pairs.coverage,
+            least_coverage=pairs.least_coverage,
+            rows=states.rows,
+            design_effect=None,
+            is_cut=False,
+            in_bits=True,
+            bias=(below + _hidden(pairs, of_labels), above),
+            replicates=replicates,
+            sample=states.instances,
         )
     )
 

@@ -84,17 +84,17 @@ class ManyEstimates:
             end = _ends_by_incidences(many, found, rows, noise, repeats)
             high[repeats] = np.maximum(high[repeats], end + beyond[repeats])
         return cls(
-            value,
-            found.sample,
-            found.of_half,
-            error,
-            np.where(printed, np.maximum(low, least), least),
-            np.where(printed, np.minimum(high, most), most),
-            cover.share,
-            cover.least,
-            printed,
-            many.rows(),
-            found.distinct,
+            value=value,
+            plugin=found.sample,
+            plugin_of_half=found.of_half,
+            standard_error=error,
+            lower=np.where(printed, np.maximum(low, least), least),
+            upper=np.where(printed, np.minimum(high, most), most),
+            coverage=cover.share,
+            least_coverage=cover.least,
+            has_interval=printed,
+            rows=many.rows(),
+            distinct=found.distinct,
         )
 
 
