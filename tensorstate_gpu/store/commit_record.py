@@ -131,17 +131,17 @@ class LayerRecord:
         )
         instances = found["instances"] if "ledger" in found else totals(batches)[0]  # format 2
         layer = cls(
-            validated_count(found["neurons"]),
-            dict(found["capture"]),
-            validated_count(instances),
-            batches,
-            ArrayRecord.from_json(found["states"]),
-            _optional_array(found["labels"]),
-            _optional_array(found.get("ledger")),
-            _optional_array(found.get("units")),
-            validated_count(found.get("unassigned", 0)),
-            LayerFacts.from_json(dict(found.get("facts", {}))),
-            CountsEntry.from_json(found["counts"]) if "counts" in found else None,
+            neurons=validated_count(found["neurons"]),
+            capture=dict(found["capture"]),
+            instances=validated_count(instances),
+            batches=batches,
+            states=ArrayRecord.from_json(found["states"]),
+            labels=_optional_array(found["labels"]),
+            ledger=_optional_array(found.get("ledger")),
+            units=_optional_array(found.get("units")),
+            unassigned=validated_count(found.get("unassigned", 0)),
+            facts=LayerFacts.from_json(dict(found.get("facts", {}))),
+            counts=CountsEntry.from_json(found["counts"]) if "counts" in found else None,
         )
         layer.check()
         return layer
@@ -265,18 +265,18 @@ class Record:
         check_document(data, f"{where}/{KEY}")
         try:
             return cls(
-                about["version"],
-                about["started"],
-                about["committed"],
-                validated_count(about["commits"]),
-                {
+                version=about["version"],
+                started=about["started"],
+                committed=about["committed"],
+                commits=validated_count(about["commits"]),
+                layers={
                     name: None if layer is None else LayerRecord.from_json(layer)
                     for name, layer in about["layers"].items()
                 },
-                about["format"],
-                _optional(bool, about.get("closed")),
-                _optional(str, about.get("run")),
-                _optional(str, about.get("writer")),
+                format=about["format"],
+                closed=_optional(bool, about.get("closed")),
+                run=_optional(str, about.get("run")),
+                writer=_optional(str, about.get("writer")),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DamagedStore(f"{where}/{KEY} is damaged: {error!r}") from error

@@ -154,14 +154,15 @@ class CountsWriter:
         """Take the counts since the last commit away, to be committed."""
         counters, ledger = self.accumulator.kept, self.accumulator.ledger
         parts = counters.take()
+        by_label = self.accumulator.samples.by_label
         return CountsSnapshot(
-            parts,
-            counters.nbytes_of(parts),
-            self._ledger_array.snapshot(ledger),
-            tuple(counters.labels),
-            {what: column.count for what, column in ledger.notes.items()},
-            {} if self.accumulator.groups is None else dict(self.accumulator.samples.by_label),
-            self._facts(),
+            parts=parts,
+            size_of_parts=counters.nbytes_of(parts),
+            ledger=self._ledger_array.snapshot(ledger),
+            labels=tuple(counters.labels),
+            noted={what: column.count for what, column in ledger.notes.items()},
+            samples={} if self.accumulator.groups is None else dict(by_label),
+            facts=self._facts(),
         )
 
     def write_partial_chunks(self, snapshot: CountsSnapshot) -> None:
@@ -185,13 +186,13 @@ class CountsWriter:
         if ledger.states != counts.total:
             raise LedgerError(f"{counts.total} rows are counted, {ledger.states} due")
         return LayerRecord(
-            self.neurons,
-            self.capture,
-            ledger.instances,
-            ledger.last,
-            NO_ROWS,
-            None,
-            self._ledger_array.commit_entry(ledger),
+            neurons=self.neurons,
+            capture=self.capture,
+            instances=ledger.instances,
+            batches=ledger.last,
+            states=NO_ROWS,
+            labels=None,
+            ledger=self._ledger_array.commit_entry(ledger),
             unassigned=ledger.unassigned,
             facts=snapshot.facts,
             counts=counts,

@@ -260,15 +260,15 @@ class LayerWriter:
             if ledger.states != snapshot.states.rows:
                 raise LedgerError(f"{snapshot.states.rows} rows are stored, {ledger.states} due")
             layer = LayerRecord(
-                self.neurons,
-                self.capture,
-                ledger.instances,
-                ledger.last,
-                self._states.commit_entry(snapshot.states),
-                notes["labels"],
-                self._ledger_array.commit_entry(ledger),
-                notes["units"],
-                ledger.unassigned,
+                neurons=self.neurons,
+                capture=self.capture,
+                instances=ledger.instances,
+                batches=ledger.last,
+                states=self._states.commit_entry(snapshot.states),
+                labels=notes["labels"],
+                ledger=self._ledger_array.commit_entry(ledger),
+                units=notes["units"],
+                unassigned=ledger.unassigned,
             )
             self._last_commit = snapshot.position(), layer
         return dataclasses.replace(self._last_commit[1], facts=snapshot.facts)
