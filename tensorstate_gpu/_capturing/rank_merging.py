@@ -15,7 +15,8 @@ from tensorstate_gpu._capturing.told_layers import (
     check_partners,
     read_parts,
 )
-from tensorstate_gpu._layers.numbered_keys import Label, in_order
+from tensorstate_gpu._layers.labels import Label
+from tensorstate_gpu._layers.numbered_keys import in_order
 from tensorstate_gpu._states.grouped_counts import RankGroups
 from tensorstate_gpu._states.rank_exchange import agreed, check_sum, in_step, same_on_all
 from tensorstate_gpu._states.state_counts import (

@@ -10,8 +10,9 @@ from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.counters import LabelledCounters
 from tensorstate_gpu._layers.fixed_rows import FixedRows
 from tensorstate_gpu._layers.instance_groups import hashes_of
+from tensorstate_gpu._layers.labels import Label
 from tensorstate_gpu._layers.ledger import Ledger
-from tensorstate_gpu._layers.numbered_keys import Label, in_order
+from tensorstate_gpu._layers.numbered_keys import in_order
 from tensorstate_gpu._states.state_counts import StateCounts, merge_all
 from tensorstate_gpu._states.stored_groups import load_each
 from tensorstate_gpu.errors import InputsUnknown, LabelsMissing, RowsNotKept

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from tensorstate_gpu import information
 from tensorstate_gpu._arguments import flag
 from tensorstate_gpu._html import html_table
-from tensorstate_gpu._layers.numbered_keys import Label
+from tensorstate_gpu._layers.labels import Label
 from tensorstate_gpu._process.progress import ProgressCallback, complete
 from tensorstate_gpu._states.grouped_counts import RankGroups
 from tensorstate_gpu._states.state_counts import RankCounts

@@ -11,8 +11,8 @@ from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.rank_parts import NOTHING, Notes, Parts, notes_of
 from tensorstate_gpu._capturing.rank_run import RankFacts
 from tensorstate_gpu._capturing.spread import Spread
+from tensorstate_gpu._layers.labels import Label
 from tensorstate_gpu._layers.names_together import names_together
-from tensorstate_gpu._layers.numbered_keys import Label
 from tensorstate_gpu._states.rank_exchange import same_on_all
 from tensorstate_gpu.errors import NotCapturable, RanksDisagree
 from tensorstate_gpu.information.group_table import SampledInstances

@@ -13,8 +13,8 @@ import numpy as np
 
 from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._layers.batches import Batches, cached_totals, divided
-from tensorstate_gpu._layers.instance_groups import Label
 from tensorstate_gpu._layers.instance_notes import NOTHING, InstanceNotes
+from tensorstate_gpu._layers.labels import Label
 from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._layers.memory_rows import Rows
 from tensorstate_gpu._process.interrupts import deferred_interrupts

@@ -10,11 +10,11 @@ from tensorstate_gpu._arrays.array_types import NativeArray
 from tensorstate_gpu._arrays.backend_protocol import Counter
 from tensorstate_gpu._arrays.dlpack import CPU
 from tensorstate_gpu._arrays.layout import row_bytes
+from tensorstate_gpu._layers.labels import Label
 from tensorstate_gpu._layers.memory_rows import Rows
 from tensorstate_gpu._layers.numbered_keys import (
     NUMBER,
-    ByGroup,
-    Label,
+    LabelledGroups,
     all_of,
     groups_of_labels,
     merged_by_group,
@@ -205,7 +205,7 @@ class LabelledCounters:
         """
         return merged_by_group(self._by_label(neurons), neurons)
 
-    def _by_label(self, neurons: int) -> Iterator[ByGroup]:
+    def _by_label(self, neurons: int) -> Iterator[LabelledGroups]:
         return groups_of_labels(self._histograms(), self.labels, self._groups, neurons)
 
     def runs(self) -> RunsByKind:

@@ -13,9 +13,9 @@ from tensorstate_gpu._layers.batches import Batches, is_unassigned, sizes_of
 from tensorstate_gpu._layers.counters import ByRow, LabelledCounters, RunsByKind
 from tensorstate_gpu._layers.instance_groups import SampleTallies, groups_of, instance_hashes
 from tensorstate_gpu._layers.instance_notes import InstanceNotes, NoteColumn
+from tensorstate_gpu._layers.labels import Label
 from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._layers.memory_rows import Rows
-from tensorstate_gpu._layers.numbered_keys import Label
 from tensorstate_gpu._process.progress import OnDone
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.state_counts import StateCounts

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.instance_groups import (
     GROUPS,
-    Label,
     SampleTallies,
     groups_of,
     instance_hashes,
 )
+from tensorstate_gpu._layers.labels import Label
 from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._layers.memory_rows import Rows
 from tensorstate_gpu.information.group_table import SampledInstances

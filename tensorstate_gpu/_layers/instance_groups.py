@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._arguments import integer
+from tensorstate_gpu._layers.labels import Label
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu._states.states_by_group import StatesByGroup
@@ -20,7 +21,6 @@ GROUPS = 32  # by default
 MOST_GROUPS = 1024
 
 Hashes = NDArray[np.uint64]
-Label = int | str | None  # None: of instances without labels
 # The counts of each group: in memory, or on disk.
 PartsByGroup = Sequence[StateCounts | StoredCounts]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tensorstate_gpu._layers.numbered_keys import Label
+from tensorstate_gpu._layers.labels import Label
 from tensorstate_gpu._layers.numbered_runs import NumberedRuns
 from tensorstate_gpu._layers.run_counters import RunCounters
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Sequence
 
 from tensorstate_gpu._layers.counters import RunsByKind
-from tensorstate_gpu._layers.numbered_keys import Label
+from tensorstate_gpu._layers.labels import Label
 from tensorstate_gpu._layers.numbered_runs import NumberedRuns
 from tensorstate_gpu._layers.run_counters import CountsPart, RunCounters, joined
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock

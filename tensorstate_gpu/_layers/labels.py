@@ -6,6 +6,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+Label = int | str | None  # None: of rows and instances that have none
+
 
 class Labels(Protocol):
     """Storage for the labels of instances, in order."""

@@ -7,21 +7,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._arrays.layout import row_bytes
+from tensorstate_gpu._layers.labels import Label
 from tensorstate_gpu._layers.memory_rows import Rows
 from tensorstate_gpu._states.histogram_pairs import merged_groups
 from tensorstate_gpu._states.sorted_runs import Histogram
 from tensorstate_gpu._states.state_counts import StateCounts, merge_all
 from tensorstate_gpu._states.states_by_group import StatesByGroup
 
-Label = int | str | None  # None: of rows without labels
-ByGroup = tuple[Label, StatesByGroup]  # a label, and its counts by group
+LabelledGroups = tuple[Label, StatesByGroup]  # a label, and its counts by group
 
 NUMBER = np.dtype("<u4")  # of a label and a group, behind a row
 
 
 def groups_of_labels(
     histograms: Iterable[tuple[bool, Histogram]], labels: Sequence[Label], groups: int, neurons: int
-) -> Iterator[ByGroup]:
+) -> Iterator[LabelledGroups]:
     """Return labels, and their counts by group; the same may come once for each device.
 
     Rows without a number have no label, and are of the first group. None of them is without rows:
@@ -51,12 +51,12 @@ def numbers_of(keys: Rows, width: int) -> NDArray[np.uint32]:
     return np.ascontiguousarray(columns).view(NUMBER).reshape(-1)
 
 
-def all_of(labels: Iterable[ByGroup], neurons: int) -> StateCounts:
+def all_of(labels: Iterable[LabelledGroups], neurons: int) -> StateCounts:
     """Return the counts of all labels together."""
     return merge_all([part for _, groups in labels for part in groups], neurons)
 
 
-def merged_by_label(labels: Iterable[ByGroup], neurons: int) -> dict[Label, StateCounts]:
+def merged_by_label(labels: Iterable[LabelledGroups], neurons: int) -> dict[Label, StateCounts]:
     """Return the counts of each label. Integers are sorted before strings."""
     found: dict[Label, list[StateCounts]] = {}
     for label, groups in labels:
@@ -64,7 +64,9 @@ def merged_by_label(labels: Iterable[ByGroup], neurons: int) -> dict[Label, Stat
     return {label: merge_all(found[label], neurons) for label in in_order(found)}
 
 
-def merged_by_group(labels: Iterable[ByGroup], neurons: int) -> dict[Label, Sequence[StateCounts]]:
+def merged_by_group(
+    labels: Iterable[LabelledGroups], neurons: int
+) -> dict[Label, Sequence[StateCounts]]:
     """Return the counts of each label, by group. All rows have a group."""
     found: dict[Label, list[StatesByGroup]] = {}
     for label, groups in labels:

@@ -5,9 +5,9 @@ from itertools import groupby
 from typing import NamedTuple
 
 from tensorstate_gpu._layers.counters import RunsByKind
+from tensorstate_gpu._layers.labels import Label
 from tensorstate_gpu._layers.numbered_keys import (
-    ByGroup,
-    Label,
+    LabelledGroups,
     by_number,
     groups_of_labels,
     numbered_bytes,
@@ -56,7 +56,7 @@ class NumberedRuns(NamedTuple):
             for rows, counts in summed(runs, self.key_bytes(numbered), working_memory() // 8):
                 yield numbered, rows, counts
 
-    def by_label(self, neurons: int) -> Iterator[ByGroup]:
+    def by_label(self, neurons: int) -> Iterator[LabelledGroups]:
         """Return labels, and their counts by group, in memory."""
         return groups_of_labels(self._histograms(), self.labels, self.groups, neurons)
 

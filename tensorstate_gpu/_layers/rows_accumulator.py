@@ -21,13 +21,12 @@ from tensorstate_gpu._layers.counters import (
 from tensorstate_gpu._layers.instance_groups import (
     GROUPS,
     Hashes,
-    Label,
     SampleTallies,
     groups_of,
     instance_hashes,
 )
 from tensorstate_gpu._layers.instance_notes import NOTHING, InstanceNotes
-from tensorstate_gpu._layers.labels import SlidingReader
+from tensorstate_gpu._layers.labels import Label, SlidingReader
 from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._layers.memory_rows import Rows, RowStorage
 from tensorstate_gpu._layers.run_counters import RunCounters

@@ -14,10 +14,10 @@ from tensorstate_gpu._layers.counters import (
     RunsByKind,
     count_weighted,
 )
+from tensorstate_gpu._layers.labels import Label
 from tensorstate_gpu._layers.numbered_keys import (
     NUMBER,
-    ByGroup,
-    Label,
+    LabelledGroups,
     in_order,
     merged_by_group,
     merged_by_label,
@@ -123,7 +123,7 @@ class RunCounters(LabelledCounters):
     def runs(self) -> RunsByKind:
         return joined(each.runs for each in self._read())
 
-    def _by_label(self, neurons: int) -> Iterator[ByGroup]:
+    def _by_label(self, neurons: int) -> Iterator[LabelledGroups]:
         return _in_memory(self._read(), neurons)
 
     # ---- all together --------------------------------------------------------------------------
@@ -204,5 +204,5 @@ def _fit_in_memory(found: Sequence[NumberedRuns]) -> bool:
     return sum(each.bytes_needed() for each in found) <= get_memory_limit()
 
 
-def _in_memory(found: Sequence[NumberedRuns], neurons: int) -> Iterator[ByGroup]:
+def _in_memory(found: Sequence[NumberedRuns], neurons: int) -> Iterator[LabelledGroups]:
     return chain.from_iterable(each.by_label(neurons) for each in found)

@@ -11,9 +11,10 @@ from tensorstate_gpu._layers.counters import LabelledCounters
 from tensorstate_gpu._layers.counts_accumulator import CountsAccumulator
 from tensorstate_gpu._layers.instance_groups import SampleTallies
 from tensorstate_gpu._layers.instance_notes import NOTES, NoteColumn
+from tensorstate_gpu._layers.labels import Label
 from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._layers.memory_rows import Rows
-from tensorstate_gpu._layers.numbered_keys import Label, numbered_bytes
+from tensorstate_gpu._layers.numbered_keys import numbered_bytes
 from tensorstate_gpu.information.group_table import SampledInstances
 
 State = dict[str, object]

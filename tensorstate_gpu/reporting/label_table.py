@@ -9,21 +9,23 @@ import numpy as np
 from tensorstate_gpu import information
 from tensorstate_gpu._html import html_summary, html_table
 from tensorstate_gpu._process.progress import OnDone, ProgressCallback, so_far
-from tensorstate_gpu._states.grouped_counts import GroupedCounts, RankGroups
+from tensorstate_gpu._states.grouped_counts import RankGroups
 from tensorstate_gpu._states.state_counts import RankCounts, StateCounts
 from tensorstate_gpu._states.stored_counts import StoredCounts
-from tensorstate_gpu._states.stored_groups import StoredGroups
 from tensorstate_gpu.errors import LabelsMissing, RowsNotKept
 from tensorstate_gpu.information import ClassDivergences, Estimate
 from tensorstate_gpu.information.class_information import Pairs, information_of
 from tensorstate_gpu.information.estimated_measure import ROUGH, Quality
 from tensorstate_gpu.reporting.label_divergences import divergences_of_layers
 from tensorstate_gpu.reporting.label_measures import (
+    ByGroup,
+    Label,
     measures_of,
     measures_of_groups,
     read,
     shown_label,
 )
+from tensorstate_gpu.reporting.layer_profile import Counts
 from tensorstate_gpu.reporting.layer_report import HEADINGS, LayerReport, Sized, reading_counts
 from tensorstate_gpu.reporting.text import printable_name, text_table
 
@@ -31,9 +33,7 @@ _SHOWN = (0, *range(3, len(HEADINGS)))  # of the columns: not the axis, nor the 
 _NAMES = ("states", "distinct", "entropy", "efficiency", "ceiling", "coverage", "quality")
 _NAMES_OF_ESTIMATE = ("estimate", "standard_error", "lower", "upper")
 
-Label = int | str
-Counts = StateCounts | StoredCounts
-ByGroup = GroupedCounts | StoredGroups
+LocalCounts = StateCounts | StoredCounts  # not those of all ranks
 CountsT = TypeVar("CountsT")
 
 
@@ -42,7 +42,9 @@ class LabelledLayer(Sized, Protocol):
 
     @property
     def name(self) -> str: ...
-    def counted_by(self, *, progress: ProgressCallback | None = None) -> Mapping[Label, Counts]: ...
+    def counted_by(
+        self, *, progress: ProgressCallback | None = None
+    ) -> Mapping[Label, LocalCounts]: ...
     def counted_groups_by(
         self, *, progress: ProgressCallback | None = None
     ) -> Mapping[Label, ByGroup]: ...
@@ -114,7 +116,7 @@ class LabelTable:
         return cls.of_groups(layer.name, groups, on_read)
 
     @classmethod
-    def of_ranks(cls, layer: "LayerOfRanks") -> "LabelTable":
+    def of_ranks(cls, layer: LayerOfRanks) -> "LabelTable":
         """Measure what all ranks have of each label. No rank knows all states."""
         try:
             found = _labelled(layer.counts_by())
@@ -155,7 +157,7 @@ class LabelTable:
 
     @classmethod
     def of_counts(
-        cls, name: str, by_label: Mapping[Label, Counts], on_read: OnDone | None = None
+        cls, name: str, by_label: Mapping[Label, LocalCounts], on_read: OnDone | None = None
     ) -> "LabelTable":
         """Measure the counts of each label; nothing tells how their rows depend on each other."""
         read((), by_label.values(), on_read)
@@ -165,7 +167,7 @@ class LabelTable:
     def _measured(
         cls,
         name: str,
-        by_label: Mapping[Label, Counts | RankCounts],
+        by_label: Mapping[Label, Counts],
         told: float,
     ) -> "LabelTable":
         measures = measures_of(by_label)

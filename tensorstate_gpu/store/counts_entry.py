@@ -5,10 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from tensorstate_gpu._layers.instance_notes import NOTES
+from tensorstate_gpu._layers.labels import Label
 from tensorstate_gpu.information.group_table import SampledInstances
 from tensorstate_gpu.store.array_record import ArrayRecord, validated_count
-
-Label = int | str | None  # None: of rows without labels
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 from tensorstate_gpu._layers.counts_accumulator import FixedCounts
+from tensorstate_gpu._layers.labels import Label
 from tensorstate_gpu._layers.layer_facts import LayerFacts
 from tensorstate_gpu._layers.ledger import Position
 from tensorstate_gpu._layers.numbered_runs import summed
@@ -17,7 +18,7 @@ from tensorstate_gpu.errors import LedgerError
 from tensorstate_gpu.information.group_table import SampledInstances
 from tensorstate_gpu.store.array_record import ArrayRecord
 from tensorstate_gpu.store.commit_record import LayerRecord
-from tensorstate_gpu.store.counts_entry import CountsEntry, Label, RunRecord
+from tensorstate_gpu.store.counts_entry import CountsEntry, RunRecord
 from tensorstate_gpu.store.kept_runs import write_run
 from tensorstate_gpu.store.keys import run_key, state_key
 from tensorstate_gpu.store.layer_writer import RunContext
