@@ -54,10 +54,8 @@ class RowStorage(Protocol):
 class MemoryRows(ChunkedBuffer):
     """All rows in memory. A numcodecs codec, if given, encodes each full chunk."""
 
-    def __init__(
-        self, row_bytes: int, compressor: Any = None, chunk_bytes: int | None = None
-    ) -> None:
-        chunk_rows = max(1, chunk_size(chunk_bytes) // row_bytes)
+    def __init__(self, row_bytes: int, compressor: Any = None) -> None:
+        chunk_rows = max(1, chunk_size() // row_bytes)
         super().__init__(np.empty((0, row_bytes), np.uint8), chunk_rows)
         self._row_bytes = row_bytes
         self._compressor = compressor
