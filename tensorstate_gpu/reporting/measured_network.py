@@ -1,4 +1,4 @@
-"""MeasuredNetwork: layers by name, and the measures of all of them together"""
+"""MeasuredNetwork: layers by name, and the measures of all of them together."""
 
 from abc import abstractmethod
 from collections.abc import Mapping

@@ -248,10 +248,11 @@ class Report:
 
     def _marked(self, value: float, limits: tuple[float, float] | None) -> str:
         """Return a measure of the network with what is known of it for unlimited inputs."""
+        shown, is_bounds = format_percent(value), self.quality == "bounds only"
         if limits is None:
-            return format_percent(value) + self.quality.startswith("bounds") * " (bounds only)"
-        word = "bounds only" if self.quality == "bounds only" else "95 % range"
-        return f"{format_percent(value)} ({word}: {format_range(*limits)})"
+            return f"{shown} (bounds only)" if is_bounds else shown
+        word = "bounds only" if is_bounds else "95 % range"
+        return f"{shown} ({word}: {format_range(*limits)})"
 
     def to_text(self, width: int | None = None) -> str:
         """Return what print() shows. Tables that are wider than ``width`` columns are folded.
