@@ -183,7 +183,7 @@ class StateCaptureHook(PassPoint):
         if not self._key_and_active[1]:
             return
         on_cpu = planned[0].packer.place is None  # on a GPU, a graph may be recorded
-        if is_real_pass(tensor, is_real=True) if on_cpu else is_real_forward(tensor):
+        if is_real_pass(tensor, has_numbers=True) if on_cpu else is_real_forward(tensor):
             self.receive(tensor, self.pass_log.counter.clock_at(tensor), planned=planned)
 
     def before_with_kwargs(self, module: Any, args: Any, kwargs: Any) -> None:

@@ -140,7 +140,7 @@ def values_of(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def is_real_forward(tensor: torch.Tensor, *, recorded: bool = False) -> bool:
-    """Return whether a call counts. Raises an error where its values cannot be captured.
+    """Return is_real_pass(). Raises NotCapturable in a CUDA graph that is recorded.
 
     ``recorded``: whether a CUDA graph may record the capture.
     """
@@ -159,12 +159,12 @@ def is_recorded(tensor: torch.Tensor) -> bool:
     return tensor.is_cuda and torch.cuda.is_current_stream_capturing()
 
 
-def is_real_pass(tensor: torch.Tensor | Proxy, *, is_real: bool = False) -> bool:
+def is_real_pass(tensor: torch.Tensor | Proxy, *, has_numbers: bool = False) -> bool:
     """Return whether a tensor belongs to a forward pass that counts.
 
-    ``is_real``: whether it is known to have numbers in memory.
+    ``has_numbers``: whether it is known to have some in memory.
     """
-    if not is_real:
+    if not has_numbers:
         if isinstance(tensor, Proxy):
             return False
         # Most tensors are plain ones; for these, skip is_fake(), which takes 3 us.
