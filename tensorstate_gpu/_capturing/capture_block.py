@@ -95,11 +95,33 @@ def capture(
 
 @contextmanager
 def _captured(model: object, plan: Callable[[], Attachment]) -> Iterator[Run]:
-    attachment = plan()
+    attachment, marks = plan(), PassMarks()
+    points, run = _begun(model, attachment, marks)
+    try:
+        yield run
+    except BaseException:
+        if attachment.options.stage_rows is None:
+            _discard_broken_pass(run, marks)
+        else:
+            for point in points:
+                point.discard_broken_pass()
+        if not any(point.state_count for point in run.efficiency_layers):
+            release_names(run.efficiency_layers)  # nothing was captured: delete a new, empty store
+        raise
+    finally:
+        run.has_ended = True
+        with closing(run), deferred_interrupts():  # also Ctrl-C leaves no store open
+            attachment.bridge.detach(points)
+            marks.release()
+
+
+def _begun(
+    model: object, attachment: Attachment, marks: PassMarks
+) -> tuple[Sequence[CapturePoint], Run]:
+    """Attach all capture points, or none, and return them with their run."""
     bridge = attachment.bridge
     options = dataclasses.replace(attachment.options, run=id(model))  # which lives in the block
     points: Sequence[CapturePoint] = ()
-    marks = PassMarks()
     try:
         with deferred_interrupts():  # between hooks, some would stay at the model
             points = bridge.attach_in_place(model, attachment.chosen, attachment.method, options)
@@ -115,22 +137,7 @@ def _captured(model: object, plan: Callable[[], Attachment]) -> Iterator[Run]:
             bridge.detach(points)
             release_names(points)
         raise
-    try:
-        yield run
-    except BaseException:
-        if options.stage_rows is None:
-            _discard_broken_pass(run, marks)
-        else:
-            for point in points:
-                point.discard_broken_pass()
-        if not any(point.state_count for point in run.efficiency_layers):
-            release_names(run.efficiency_layers)  # nothing was captured: delete a new, empty store
-        raise
-    finally:
-        run.has_ended = True
-        with closing(run), deferred_interrupts():  # also Ctrl-C leaves no store open
-            bridge.detach(points)
-            marks.release()
+    return points, run
 
 
 def _mark_passes(points: Sequence[CapturePoint], marks: PassMarks) -> None:
