@@ -23,7 +23,7 @@ class AxisPoint(CapturePoint):
 
     _rule: AxisRule | None = None
     _passes: ForwardPasses | None = None
-    _is_inferred = False  # the axis, in passes of some kind: it may be another one in later passes
+    _is_inferred = False  # whether the axis was inferred in some pass: later ones may differ
     _width = -1  # neurons of the last batch with such an axis
 
     def __init__(self, *args: Any, **keywords: Any) -> None:
@@ -98,10 +98,11 @@ class AxisPoint(CapturePoint):
         return True
 
     def _as_known(self, found: FoundAxis) -> FoundAxis:
-        """Compare an axis with those of passes of other kinds.
+        """Return an axis as it is known after a comparison with those of passes of other kinds.
 
-        One that is not certain is that of another kind, if only there it is, and else as it was
-        guessed first; and one that is has moved, if there it was guessed elsewhere.
+        A rule or a guess gives way to an axis that is certain in passes of another kind, or else to
+        what was guessed first. A certain one has moved if batches were captured along another,
+        guessed one.
         """
         others = [each for (_, ndim), each in [*self._found.items()] if ndim == found.ndim]
         if found.origin in (RULE, GUESS):
@@ -109,7 +110,7 @@ class AxisPoint(CapturePoint):
             if (other := next(known, None)) is not None:
                 found = found.as_elsewhere(other)
             elif others:
-                # A rule is none if batches with more entries show that the axis is a guess.
+                # Where passes of another kind could only guess, the rule for these is a guess, too.
                 is_guess = GUESS in {each.origin for each in others}
                 origin = GUESS if is_guess else found.origin
                 found = replace(found, axis=others[0].axis, origin=origin)

@@ -100,7 +100,7 @@ class BatchPlans(dict[Kind, BatchPlan]):
             return
         old = self.get(kind)
         if old is not None and old.found is found and old.inputs == inputs:
-            return  # what was not as planned is no part of the plan, such as a mask
+            return  # this plan is right; something else kept it from being used, such as a mask
         packer = packer_of(states, int(by_input.axis), threshold)
         if packer is not None:
             if len(self) >= _MOST_KINDS:

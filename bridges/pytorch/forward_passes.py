@@ -93,8 +93,8 @@ class ForwardPasses(FollowedPasses, OwnHook):
         is_inside = current.frame is not None and is_running(current.frame)
         method = current.method
         if is_inside and (method is None or self._is_part(method, module, args, kwargs)):
-            return  # else an interrupt may have ended a pass
-        current.stop_following()
+            return
+        current.stop_following()  # of a pass that was noted, but ended by an interrupt
         if self._counter is not None and self._counter.here.frame is not frame:
             self._counter.end_broken()  # most passes have just begun for the counter, too
         if module not in self._has_end:

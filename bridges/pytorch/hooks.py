@@ -273,7 +273,7 @@ class StateCaptureHook(PassPoint):
         except (TypeError, ValueError) as error:
             error.add_note(f"while capturing {hook.name}")
             raise
-        if is_kept and clock % 2:  # as note_run() asks, for each batch
+        if is_kept and clock % 2:  # outside of passes, note_run() does nothing
             hook.pass_log.note_run(clock)
 
     def receive_nothing(self, *, nested: bool = False) -> None:
@@ -299,7 +299,7 @@ class StateCaptureHook(PassPoint):
         self._skip(error.kind)
 
     def _new_of_call(self, name: str) -> Self:
-        # A plain one: a class of the user's may be made from other arguments.
+        # Not of type(self): a subclass of the user's may take other arguments.
         plain = StateCaptureHook(name, options=self.options, call_of=self.name)
         return cast(Self, plain)
 
@@ -322,10 +322,10 @@ class StateCaptureHook(PassPoint):
         self._register(PassCounter())
 
 
-# What is not called for a batch with a plan: where a subclass has its own, none has one.
+# Methods that batches with a plan bypass: a subclass that overrides one of them makes no plans.
 _UNCHANGED = {name: getattr(StateCaptureHook, name) for name in ("deliver", "record")}
 
-# What a hook has for the model that it is attached to, and a copy has not.
+# What ties a hook to its model: a copy, which is attached to none, does not have it.
 _OF_THE_MODEL = {
     *("_handles", "_module", "_own_module", "_passes", "_filter", "_anchor", "_key_and_active"),
     *("pass_log", "_clock", "_plans"),

@@ -85,7 +85,8 @@ def register_first(module: nn.Module, hook: Callable[..., Any]) -> RemovableHand
     hooks = module._forward_pre_hooks
     earlier = list(hooks)
     handle = module.register_forward_pre_hook(hook, with_kwargs=True)
-    # At once, for the program's other threads: nothing of this runs in Python.
+    # Moves the earlier ones behind it in one call, in which no Python runs: other threads of the
+    # program never see the dict in between.
     deque(map(hooks.__setitem__, earlier, map(hooks.pop, earlier)), maxlen=0)
     return handle
 

@@ -77,7 +77,7 @@ class PassPoint(TensorPoint, Receiver):
 
     def _takes_pass_at(self, clock: int) -> bool:
         intake = self.intake
-        if intake.pauses or intake.is_stopped:  # else what cannot be captured would raise an error
+        if intake.pauses or intake.is_stopped:  # then what cannot be captured raises no error
             return False
         if self._filter is None or not self.capture_on:
             return self.capture_on

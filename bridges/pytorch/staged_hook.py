@@ -286,7 +286,7 @@ class StagedHook(StateCaptureHook):
         return {name: value for name, value in state.items() if name not in _OF_THE_STAGE}
 
 
-# What a copy has not: it has what was captured.
+# A copy has what was captured, but no stage.
 _OF_THE_STAGE = {"_stage", "_static_labels"}
 
 _with_stage: "weakref.WeakSet[StagedHook]" = weakref.WeakSet()

@@ -131,7 +131,7 @@ class TensorPoint(AxisPoint):
         return True
 
     def _record_planned(self, plan: BatchPlan, address: int, tensor: torch.Tensor) -> None:
-        if not self.capture_on:  # as record() asks: that of a later call may be another one
+        if not self.capture_on:  # record() asks, too: the point of a later call has its own
             return
         self.intake.record(
             plan.packer.pack(address, tensor),
@@ -175,8 +175,8 @@ class TensorPoint(AxisPoint):
         """Pack and record rows on their device. ``states``: they, where a bridge describes them."""
         if states is None:
             states = borrow(by_input.view, "states")
-        # The threads that the passes of a CPU keep busy are idle while a device computes. The CPU
-        # has nothing to be worked on: no streams.
+        # On a CPU, the threads of the framework are busy during a pass; while a device computes,
+        # they are idle. And a CPU has no stream or memory to enter.
         backend, on_cpu = backend_for(states.device), by_input.view.is_cpu
         with prefer_single_thread() if on_cpu else backend.working_on(states, exports=False):
             packed, neurons = pack(states, by_input.axis, threshold, self.options.firing)

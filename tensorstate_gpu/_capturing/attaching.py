@@ -101,7 +101,7 @@ def build_efficiency_model(
         with deferred_interrupts():  # between hooks, some would stay without efficiency_layers
             captured = _attached(model, attachment, existing)
     except BaseException:
-        if captured is not model:  # a new one, that nobody gets
+        if captured is not model:  # a new model, which the caller never gets
             points = [point for point in captured.efficiency_layers if point not in existing]
             _undo(attachment.bridge, points)
         raise
@@ -185,7 +185,7 @@ def remove_state_layers(model: Any) -> Any:
             del model.efficiency_layers
             removed = bridge.remove(model, points)
     except KeyboardInterrupt:
-        if removed is not model:  # nobody has the new one: it can be made again
+        if removed is not model:  # the caller never gets the new one, and may call again
             model.efficiency_layers = points
         raise
     return removed

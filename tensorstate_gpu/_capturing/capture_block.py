@@ -120,7 +120,8 @@ def _begun(
 ) -> tuple[Sequence[CapturePoint], Run]:
     """Attach all capture points, or none, and return them with their run."""
     bridge = attachment.bridge
-    options = dataclasses.replace(attachment.options, run=id(model))  # which lives in the block
+    # The model lives as long as the block, so no other run has its id meanwhile.
+    options = dataclasses.replace(attachment.options, run=id(model))
     points: Sequence[CapturePoint] = ()
     try:
         with deferred_interrupts():  # between hooks, some would stay at the model

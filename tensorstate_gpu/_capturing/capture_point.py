@@ -95,8 +95,8 @@ class CapturePoint(PointStates):
 
     capture_on: bool = True
     takes_stage_rows = False
-    may_be_slice = False  # whether it is not known which neurons of the layer these are
-    is_optional = False  # whether "*" alone stands for the layer: it is skipped if it must be
+    may_be_slice = False  # whether these may be some of the layer's neurons only: nothing tells
+    is_optional = False  # whether "*" alone chose the layer: skipped if it cannot be captured
 
     @takes_options
     def __init__(

@@ -28,7 +28,7 @@ class Intake(ReceivedLayer):
     """
 
     def __init__(self, name: str, options: CaptureOptions, call_of: str | None = None) -> None:
-        self.is_stopped = False  # these two are asked for each batch, without a call
+        self.is_stopped = False  # this and pauses are read for each batch: no properties
         self.pauses = 0
         self._paused_by = set[object]()
         self.scope = NoteScope()
@@ -102,7 +102,7 @@ class Intake(ReceivedLayer):
                 ) is not None:
                     notes = NOTHING
             self.accumulator.append(packed, instances, notes, trusted=True)
-            if spatial_shape is not self.log.noted_shape:  # else that of the batch before
+            if spatial_shape is not self.log.noted_shape:  # not that of the batch before
                 self.log.note_spatial_shape(spatial_shape)
         if why is not None:
             # Without the name of the layer, so that Python shows it once for each line.
@@ -115,7 +115,7 @@ class Intake(ReceivedLayer):
         following = NO_NOTES
         if scope.of_next_pass is not NO_NOTES or scope.of_tasks is not None:
             following = scope.next_notes()
-        # Those of the next pass end what is pending: what is pending now was set after them.
+        # Setting notes for the next pass clears the pending ones: those there now came later.
         if following is not NO_NOTES and self.pending_notes is NO_NOTES:
             return following
         return self.pending_notes if scope.notes is NO_NOTES else scope.notes
@@ -124,13 +124,13 @@ class Intake(ReceivedLayer):
         """Let notes hold in this thread."""
         self.wait_for_pending()
         self.scope.begin(notes)
-        # Where batches arrive in threads of the framework, also there.
+        # With barriers, batches arrive in threads of the framework: the notes hold there, too.
         self.pending_notes = notes if self._barriers else NO_NOTES
 
     def pause(self, block: object) -> None:
         """Ignore batches until go_on() for the same block."""
         self.wait_for_pending()
-        # The lock also ends a graph of torch.compile, which would else do this after the graph.
+        # torch.compile breaks its graph at the lock: else the pause would begin after the graph.
         with self.lock:
             self._paused_by.add(block)
             self.pauses = len(self._paused_by)
@@ -140,7 +140,7 @@ class Intake(ReceivedLayer):
         try:
             self.wait_for_pending()
         finally:
-            # Interrupted while another thread has the lock, it would never go on.
+            # An interrupt while this waits for the lock would leave the pause on for good.
             with deferred_interrupts(), self.lock:
                 self._paused_by.discard(block)
                 self.pauses = len(self._paused_by)

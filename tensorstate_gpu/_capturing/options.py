@@ -34,7 +34,7 @@ Keep = Literal["states", "counts"]
 When = Literal["train", "eval"] | Callable[[Any], bool]
 
 
-# Of what is no option, but is looked for among them.
+# For names that are tried as options, and are none.
 _ADVICE = {"labels": ". Labels are those of a pass: with run.labels(y): model(x)"}
 
 
@@ -73,7 +73,7 @@ class CaptureOptions:
     groups: int | None = None
     stage_rows: int | None = None
     disk_path: Any = None
-    # Whose passes the layer runs in, in a store of several runs: those of a model, in a block.
+    # In a store of several runs, in whose passes the layer runs: capture() gives the model's id.
     run: int | None = dataclasses.field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -126,7 +126,7 @@ class CaptureOptions:
     def __reduce__(self) -> tuple[Any, ...]:
         changed = {
             "firing": picklable_function(self.firing),
-            "when": None if callable(self.when) else self.when,  # a copy is at no model
+            "when": None if callable(self.when) else self.when,  # a copy is attached to no model
         }
         names = (field.name for field in dataclasses.fields(self))
         return type(self), tuple(changed.get(name, getattr(self, name)) for name in names)
