@@ -55,22 +55,24 @@ class PassLog:
     def passes(self, *, ended: bool = False) -> tuple[int, int] | None:
         """Return in how many passes the layer ran, and how many there were; None if none were.
 
-        ``ended``: leave out passes that still run, or have failed last.
+        ``ended``: leave out passes that still run.
         """
         ran, total = self._ran, self._times.begun - self._begun_before - self._left_out
         if ended:
-            unfinished = self._unfinished()
-            ran -= sum(time in self._noted for time in unfinished)
-            total -= len(unfinished)
+            running = self._running()
+            ran -= sum(time in self._noted for time in running)
+            total -= len(running)
         return (ran, total) if total > 0 else None
 
-    def _unfinished(self) -> list[int]:
-        return self._times.unfinished(self._begun_before)
+    def _running(self) -> list[int]:
+        unfinished = self._times.unfinished(self._begun_before)
+        return [time for time in unfinished if not self._times.is_over(time)]
 
     def failed(self, *, ended: bool = False) -> int:
         """Return how many passes have failed; those that still run may do so."""
-        running = 0 if ended else len(self._unfinished())
-        return self._times.failed(self._begun_before) + running
+        unfinished = len(self._times.unfinished(self._begun_before))
+        running = len(self._running()) if ended else 0
+        return self._times.failed(self._begun_before) + unfinished - running
 
     def in_pass(self) -> bool | None:
         """Return whether a pass has begun and not ended; None if there were none."""

@@ -127,7 +127,7 @@ class PassSource(Protocol):
     def passes(self, *, ended: bool = False) -> tuple[int, int] | None:
         """Return in how many passes the layer ran, and how many there were; None if none were.
 
-        ``ended``: leave out a pass that still runs, or has failed.
+        ``ended``: leave out a pass that still runs.
         """
 
     def failed(self, *, ended: bool = False) -> int:
