@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 import keras
 
+from tensorstate_gpu._capturing.attachment import release_names
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.options import CaptureOptions
 from tensorstate_gpu._capturing.sampling import Sampler
@@ -27,7 +28,7 @@ from .inner_calls import note_axes_in_code
 from .layers import StateCapture
 from .passes import ModelPasses, check_mask
 from .points import KerasPoint
-from .probes import Wanted, new_probes, points_of, release_names
+from .probes import Wanted, new_probes, points_of
 from .training_mode import check_available
 from .wrapped_calls import count_passes, retrace, traced_users, wrap
 

@@ -1,11 +1,12 @@
 """Keras 3: creates the capture points of layers, one for each call in the graphs of a model."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
 
+from tensorstate_gpu._capturing.attachment import release_names
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.options import CaptureOptions
 from tensorstate_gpu._layers.capture_warnings import warn_of_guesses
@@ -108,12 +109,6 @@ def points_of(probes: Probes) -> Iterator[KerasPoint]:
     for places in probes.values():
         for probe in places.values():
             yield from (each.point for each in (probe, *probe.later))
-
-
-def release_names(points: Iterable[CapturePoint]) -> None:
-    """Release the names of points that will capture nothing."""
-    for point in points:
-        point.intake.sink.release_name()
 
 
 def _check_layer(path: str, layer: Any) -> None:

@@ -10,6 +10,7 @@ except ImportError as error:
     raise ImportError("PyTorch hooks need torch: pip install torch") from error
 from torch import nn
 
+from tensorstate_gpu._capturing.attachment import release_names
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.options import CaptureOptions
 from tensorstate_gpu._capturing.sampling import Sampler
@@ -175,8 +176,7 @@ def attach_in_place(
             counter.attach(root)  # the last that is put first: it runs before the others
     except BaseException:
         detach(hooks)
-        for hook in hooks:
-            hook.intake.sink.release_name()
+        release_names(hooks)
         raise
     return hooks
 

@@ -151,9 +151,8 @@ def graphs_of(model: object) -> object:
 
 def _package_of(model: object) -> str:
     keras, torch = loaded_module("keras"), loaded_module("torch")
-    if keras is not None and isinstance(
-        model, keras.layers.Layer
-    ):  # with the torch backend it is also a torch module
+    # Keras first: with its torch backend, a layer is also a torch module.
+    if keras is not None and isinstance(model, keras.layers.Layer):
         return f"{_BRIDGES}.keras3"
     if torch is not None and isinstance(model, torch.nn.Module):
         return f"{_BRIDGES}.pytorch"

@@ -1,6 +1,6 @@
 """Accumulator: base class of what a capture point collects, rows or running counts.
 
-An accumulator is mutable; reading it returns immutable StateCounts. Merging an immutable histogram
+An accumulator is mutable; reading it returns immutable histograms. Merging an immutable histogram
 for every batch would copy all distinct states each time.
 """
 
