@@ -30,6 +30,11 @@ _OPERATIONS_BY_ELEMENT = {
     *("Softmax", "LogSoftmax", "HardSigmoid", "HardSilu", "Add", "Subtract", "Multiply", "Divide"),
     *("Maximum", "Minimum", "Concatenate", "Cast", "Abs", "Exp", "Square", "Sqrt", "Negative"),
 }
+# Whether channels come first, by what a layer may call data_format: those of the user's, too.
+_FORMATS = {
+    **dict.fromkeys(("channels_first", "NCW", "NCHW", "NCDHW"), True),
+    **dict.fromkeys(("channels_last", "NWC", "NHWC", "NDHWC"), False),
+}
 
 
 def own_axis(layer: Any, place: str = "after") -> int | None:
@@ -41,8 +46,8 @@ def own_axis(layer: Any, place: str = "after") -> int | None:
         return -1 if place == "after" else None
     if isinstance(layer, keras.layers.EinsumDense):
         return _axis_of_equation(layer.equation, place)
-    if getattr(layer, "data_format", None) is not None:
-        return _axis_of_format(layer, place)
+    if (is_first := _has_channels_first(layer)) is not None:
+        return _axis_of_channels(layer, place) if is_first else -1
     if isinstance(layer, keras.layers.TimeDistributed):
         inner = own_axis(layer.layer, place)
         return inner if inner is None or inner < 0 else inner + 1
@@ -58,10 +63,14 @@ def own_axis(layer: Any, place: str = "after") -> int | None:
     return -1 if isinstance(layer, _LAST_AXIS_LAYERS) else None
 
 
-def _axis_of_format(layer: Any, place: str) -> int:
-    """Return the neuron axis of a layer with an option data_format."""
-    if layer.data_format != "channels_first":
-        return -1
+def _has_channels_first(layer: Any) -> bool | None:
+    """Return whether a layer's data_format says that channels come first; None if it has none."""
+    value = getattr(layer, "data_format", None)
+    return _FORMATS.get(value) if isinstance(value, str) else None
+
+
+def _axis_of_channels(layer: Any, place: str) -> int:
+    """Return the axis of channels that come first, but for the steps of a recurrent layer."""
     has_steps = isinstance(layer, keras.layers.RNN) and (
         place == "before" or layer.return_sequences
     )
@@ -102,7 +111,9 @@ def neurons_rule(operation: Any, node: Any, tensor: Symbol, axes: Sequence[Axis]
     if by_element and isinstance(joined, int):
         return joined
     if (own := own_axis(operation)) is not None:
-        return own % ndim
+        has_neurons = is_told_by_inputs(operation) and not {*axes} <= {None, LOST}
+        found = moved(operation, node, tensor, axes) if has_neurons else None
+        return found if isinstance(found, int) else own % ndim
     if isinstance(operation, keras.layers.TimeDistributed) and has_graph(operation.layer):
         inner = GraphAxes({}, neurons_rule).of(ends_of(operation.layer)[1][:1])
         return inner + 1 if isinstance(inner, int) else inner
@@ -169,8 +180,7 @@ def _of_same_shape(node: Any, tensor: Symbol, axes: Sequence[Axis]) -> int | Non
 def may_have_channels_first(model: Any) -> bool:
     """Return whether channels come first in some layer, or may do so, as in modules of PyTorch."""
     return any(
-        getattr(layer, "data_format", None) == "channels_first"
-        or isinstance(layer, keras.layers.TorchModuleWrapper)
+        _has_channels_first(layer) or isinstance(layer, keras.layers.TorchModuleWrapper)
         for layer in model._flatten_layers(include_self=False, recursive=True)
     )
 
@@ -181,3 +191,15 @@ def is_by_element(layer: Any) -> bool:
     if isinstance(layer, keras.layers.Layer):
         return name in _LAYERS_BY_ELEMENT
     return name in _OPERATIONS_BY_ELEMENT
+
+
+def is_told_by_inputs(layer: Any) -> bool:
+    """Return whether the neurons of a layer are those of what feeds it, wherever these are.
+
+    So they are in what pools or pads: without weights it makes none, whatever it takes as channels.
+    """
+    if is_by_element(layer):
+        return True
+    inner = getattr(layer, "layer", layer)  # of a TimeDistributed
+    has_format = _has_channels_first(inner) is not None
+    return has_format and not (isinstance(inner, keras.layers.Flatten) or layer.weights)

@@ -19,7 +19,13 @@ from .functional import Probes
 from .graph_axes import LOST, GraphAxes, given_to_nested
 from .input_axes import has_other_axis_0, inputs_rule
 from .layers import Probe
-from .neuron_axes import is_by_element, may_have_channels_first, neurons_rule_of, own_axis
+from .neuron_axes import (
+    is_by_element,
+    is_told_by_inputs,
+    may_have_channels_first,
+    neurons_rule_of,
+    own_axis,
+)
 from .points import KerasPoint
 from .positions import counts_positions
 from .tensors import first_tensor, unsupported_reason
@@ -171,9 +177,12 @@ def _new_point(
 def _axis_of(graphs: Graphs, wanted: Wanted, symbols: Sequence[Any]) -> tuple[int | None, str]:
     """Return the axis at a layer's input or output, if anything tells, and where from."""
     own = own_axis(wanted.layer, wanted.place)
-    if own is not None and not is_by_element(wanted.layer):
+    if own is not None and not is_told_by_inputs(wanted.layer):
         return own, "layer"
     followed = graphs.neurons.of(symbols)
+    agrees = own is not None and {own % len(each.shape) for each in symbols} <= {followed}
+    if agrees and not is_by_element(wanted.layer):
+        return own, "layer"  # which may be all that tells
     if isinstance(followed, int):
         return followed, "flow"
     if own is not None:

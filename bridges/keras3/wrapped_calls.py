@@ -11,8 +11,10 @@ import keras
 
 from .backends import supports_jit
 from .functional import map_first_argument
+from .host_calls import runs_eagerly
 from .layers import Probe
 from .masks import own_mask
+from .own_functions import OF_KERAS, forget_traces, tracing_anew
 from .passes import ModelPasses
 from .points import KerasPoint
 from .probes import points_of
@@ -71,7 +73,10 @@ def count_passes(
     attached = len(points)
 
     def call(original: Call, *args: object, **kwargs: object) -> object:
-        return passes.around(model, original, args, kwargs)
+        if runs_eagerly():
+            return passes.around(model, original, args, kwargs)
+        with tracing_anew(model):
+            return passes.around(model, original, args, kwargs)
 
     restore = _replace_call(model, "call", call)
 
@@ -148,9 +153,8 @@ def _kinds_of(kind: type) -> set[type]:
     return {kind}.union(*map(_kinds_of, kind.__subclasses__()))
 
 
-_OF_KERAS = ("train_function", "test_function", "predict_function")
 _OF_HUB = "generate_function"  # of KerasHub, which makes it where it is None
-_TRACED = (*_OF_KERAS, _OF_HUB)
+_TRACED = (*OF_KERAS, _OF_HUB)
 
 
 def retrace(models: Iterable[weakref.ref[Any]]) -> None:
@@ -160,15 +164,16 @@ def retrace(models: Iterable[weakref.ref[Any]]) -> None:
         if model is None:
             continue
         _update_jit_setting(model)
-        _forget_traces(model)
-        for name in _OF_KERAS:
+        _forget_steps(model)
+        forget_traces(model)
+        for name in OF_KERAS:
             if getattr(model, name, None) is not None:
                 getattr(model, f"make_{name}")(force=True)
         if _OF_HUB in vars(model) and hasattr(model, f"make_{_OF_HUB}"):
             setattr(model, _OF_HUB, None)
 
 
-def _forget_traces(model: Any) -> None:
+def _forget_steps(model: Any) -> None:
     """Let JAX trace the steps of a model anew.
 
     It takes a new function of model.train_step for an old one that something keeps: a variable, or

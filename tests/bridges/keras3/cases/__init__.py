@@ -22,6 +22,7 @@ FILES = (
         "failed_attaching.py",
         "generating.py",
         "what_is_over.py",
+        "own_functions.py",
     ),
 )
 PROCESSES = {

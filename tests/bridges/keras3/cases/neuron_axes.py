@@ -119,3 +119,68 @@ def test_an_unknown_layer_in_neuron_axis():
     model = keras.Model(inputs, layers.Dense(3, name="d")(inputs))
     with pytest.raises(ValueError, match="no layer that is captured has the name 'e'"):
         ts.build_efficiency_model(model, "d", neuron_axis={"e": 1})
+
+
+class Own(layers.Layer):
+    """A layer of the user's that says how its channels lie, and has no weights."""
+
+    def __init__(self, data_format, turn=None, **options):
+        super().__init__(**options)
+        self.data_format, self.turn = data_format, turn
+
+    def call(self, x):
+        return x if self.turn is None else keras.ops.transpose(x, self.turn)
+
+
+def first_by_turning(layer):
+    return lambda x: layer(layers.Permute((3, 1, 2))(layers.Dense(5)(x)))
+
+
+def last_by_dense(layer):
+    return lambda x: layer(layers.Dense(5)(x))
+
+
+# layers of other formats than what feeds them, (inputs, 4, 6, 7); the axis of what they make
+OTHER_FORMATS = {
+    "padding": (first_by_turning(layers.ZeroPadding2D(1)), 1),
+    "cropping": (first_by_turning(layers.Cropping2D(1)), 1),
+    "repeating": (first_by_turning(layers.UpSampling2D(2)), 1),
+    "pooling": (first_by_turning(layers.MaxPooling2D(2)), 1),
+    "pooled neurons": (last_by_dense(layers.AveragePooling2D(2, data_format=FIRST)), 3),
+    "over time": (
+        first_by_turning(layers.TimeDistributed(layers.ZeroPadding1D(1, data_format=FIRST))),
+        1,
+    ),
+    "one's own": (last_by_dense(Own(FIRST)), 3),
+    "that turns": (last_by_dense(Own("channels_last", (0, 3, 1, 2))), 1),
+}
+
+
+@pytest.mark.parametrize("way", OTHER_FORMATS)
+def test_neurons_stay_where_they_are_fed(way):
+    """A layer without weights may treat another axis as channels: it makes no neurons."""
+    if way == "pooled neurons" and BACKEND == "tensorflow":
+        pytest.skip("TensorFlow pools channels_first on a GPU only")
+    make, axis = OTHER_FORMATS[way]
+    inputs = keras.Input((4, 6, 7))
+    layer = make(inputs)._keras_history.operation
+    layer.name = "last"
+    model = keras.Model(inputs, layer.output)
+    x = np.random.default_rng(0).normal(size=(3, 4, 6, 7)).astype("float32")
+    with ts.capture(model, "*last") as run:
+        output = keras.ops.convert_to_numpy(model(x))
+    point = run["last_states"]
+    assert point.axis == axis
+    np.testing.assert_array_equal(point.raw_states, ts.compress_states(output, neuron_axis=axis))
+
+
+@pytest.mark.parametrize(
+    ("data_format", "axis", "origin"),
+    [("NCHW", 1, "layer"), ("NHWC", -1, "layer"), ("csv", -1, "rule"), (FIRST, 1, "layer")],
+)
+def test_formats_by_other_names(data_format, axis, origin):
+    inputs = keras.Input((4, 6, 7))
+    model = keras.Model(inputs, Own(data_format, name="own")(inputs))
+    point = ts.build_efficiency_model(model, "own").efficiency_layers[0]
+    model.predict(np.ones((2, 4, 6, 7), np.float32), verbose=0)
+    assert (point.axis_origin, point.axis_of(4) % 4) == (origin, axis % 4)
