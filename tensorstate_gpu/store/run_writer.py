@@ -46,7 +46,7 @@ class RunWriter(SharedWriting):
     ) -> None:
         super().__init__(files, options, self._commit_when_idle)
         self._committer = Committer(files, record, was_closed)
-        self._names = ListedLayers(record.layers, record.captures)
+        self._names = ListedLayers(record.layers)
         self._passes = PassesByRun(self._layers)
         self._removals: Counter[str] = Counter()  # of layers, by name: those that are not done yet
         self._sources: weakref.WeakValueDictionary[str, BatchSource] = weakref.WeakValueDictionary()
@@ -68,7 +68,7 @@ class RunWriter(SharedWriting):
         ``run``: whose passes it runs in; None for a capture point that belongs to no run.
         """
         with deferred_interrupts(), self._lock:
-            self._names.claim(name, run)
+            self._names.add(name)
             self._passes.add(name, run).follow(name, source.clock)
             self._sources[name] = source
 
@@ -275,7 +275,7 @@ class RunWriter(SharedWriting):
         with self._lock:
             self._clock.mark_committed()
             layers = {name: (layer, layer.snapshot()) for name, layer in self._layers.items()}
-            return CommitSnapshot(self._names.in_order(), layers, self._names.captures(), ends)
+            return CommitSnapshot(self._names.in_order(), layers, ends)
 
     def _commit_when_idle(self) -> None:
         with self._lock:
