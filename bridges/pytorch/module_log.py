@@ -50,10 +50,6 @@ class ModuleLog(PassLog):
             self._calls[time] = self._calls.get(time, 0) + 1
             return self._calls[time]
 
-    def _running(self) -> list[int]:
-        self.counter.note_interrupted()
-        return super()._running()
-
     def bypass(self) -> str | None:
         module = None if self._module is None else self._module()
         bypasses, passes = self.counter.bypasses, self.passes()

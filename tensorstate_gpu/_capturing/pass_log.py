@@ -55,24 +55,22 @@ class PassLog:
     def passes(self, *, ended: bool = False) -> tuple[int, int] | None:
         """Return in how many passes the layer ran, and how many there were; None if none were.
 
-        ``ended``: leave out passes that still run.
+        ``ended``: leave out passes that still run, or have failed last.
         """
         ran, total = self._ran, self._times.begun - self._begun_before - self._left_out
         if ended:
-            running = self._running()
-            ran -= sum(time in self._noted for time in running)
-            total -= len(running)
+            unfinished = self._unfinished()
+            ran -= sum(time in self._noted for time in unfinished)
+            total -= len(unfinished)
         return (ran, total) if total > 0 else None
 
-    def _running(self) -> list[int]:
-        unfinished = self._times.unfinished(self._begun_before)
-        return [time for time in unfinished if not self._times.is_over(time)]
+    def _unfinished(self) -> list[int]:
+        return self._times.unfinished(self._begun_before)
 
     def failed(self, *, ended: bool = False) -> int:
         """Return how many passes have failed; those that still run may do so."""
-        unfinished = len(self._times.unfinished(self._begun_before))
-        running = len(self._running()) if ended else 0
-        return self._times.failed(self._begun_before) + unfinished - running
+        running = 0 if ended else len(self._unfinished())
+        return self._times.failed(self._begun_before) + running
 
     def in_pass(self) -> bool | None:
         """Return whether a pass has begun and not ended; None if there were none."""

@@ -160,11 +160,6 @@ class ReceivedLayer:
         with self.lock, deferred_interrupts():
             if self.accumulator is not None:
                 self.accumulator.rewind_pass()
-            self.leave_out_failed_pass()
-
-    def leave_out_failed_pass(self) -> None:
-        """Count no further passes, nor one that has begun and not ended: it was taken back."""
-        self.log.leave_out_failed_pass()
 
     def release_pass(self) -> None:
         """Mark no further passes."""

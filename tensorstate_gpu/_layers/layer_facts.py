@@ -127,7 +127,7 @@ class PassSource(Protocol):
     def passes(self, *, ended: bool = False) -> tuple[int, int] | None:
         """Return in how many passes the layer ran, and how many there were; None if none were.
 
-        ``ended``: leave out a pass that still runs.
+        ``ended``: leave out a pass that still runs, or has failed.
         """
 
     def failed(self, *, ended: bool = False) -> int:

@@ -195,9 +195,6 @@ class RunWriter(SharedWriting):
             with deferred_interrupts(), self._lock:
                 for layer in passes.layers:
                     layer.rewind_pass()
-                for name, source in self._sources.items():
-                    if name in passes.names:
-                        source.leave_out_failed_pass()
         finally:
             with deferred_interrupts(), self._lock:
                 self._rejected -= names  # another thread may reject others
