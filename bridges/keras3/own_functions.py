@@ -24,14 +24,19 @@ def tracing_anew(model: Any) -> Iterator[None]:
 
 
 def forget_traces(model: Any) -> None:
-    """Let the functions of a model's layers be traced anew when they are called next."""
+    """Let the functions of a model's layers be traced anew when they are called next.
+
+    TensorFlow has no public way. Where a version of it has other attributes than 2.20 and 2.21, the
+    model runs on: capture points that get nothing say so when they are read.
+    """
     if keras.backend.backend() != "tensorflow":
         return
-    for layer in model._flatten_layers():
-        for function in _functions_of(layer):
-            # In place: what a function traces with refers to it.
-            function._function_cache._primary.clear()
-            function._function_cache._dispatch_dict.clear()
+    with contextlib.suppress(AttributeError, ImportError):
+        for layer in model._flatten_layers():
+            for function in _functions_of(layer):
+                # In place: what a function traces with refers to it.
+                function._function_cache._primary.clear()
+                function._function_cache._dispatch_dict.clear()
 
 
 def _functions_of(layer: Any) -> Iterator[Any]:

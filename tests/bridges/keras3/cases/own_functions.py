@@ -8,6 +8,7 @@ import pytest
 from keras import layers
 
 import tensorstate_gpu as ts
+from tensorstate_gpu.bridges.keras3 import own_functions
 from tests.bridges.keras3.cases.models import BACKEND
 
 pytestmark = pytest.mark.skipif(BACKEND != "tensorflow", reason="is about tf.function")
@@ -82,10 +83,21 @@ def test_passes_that_are_not_captured():
 
 def test_rows_are_those_of_the_layer():
     model = with_functions()
-    model(X)
+    model.predict(X, batch_size=3, verbose=0)
     with ts.capture(model, "last") as run:
         output = model.predict(X, batch_size=3, verbose=0)
     np.testing.assert_array_equal(run["last_states"].raw_states, ts.compress_states(output))
+
+
+def test_a_model_runs_where_functions_cannot_be_made_to_trace(monkeypatch):
+    """As with a TensorFlow that keeps traces elsewhere: what captures nothing says so."""
+    model = with_functions()
+    output = model.predict(X, verbose=0)
+    monkeypatch.setattr(own_functions, "_functions_of", lambda layer: [object()])
+    with ts.capture(model, "last") as run:
+        np.testing.assert_array_equal(model.predict(X, verbose=0), output)
+    with pytest.raises(ts.errors.NothingCaptured):
+        run["last_states"].entropy()
 
 
 def test_a_model_trains_as_without_captures():
