@@ -5,7 +5,8 @@ way through the kernel that reads the most (of a loop that reads: one turn; not 
 the rows decide which way is taken); the reads that are under way when the first is needed;
 registers.
 ``python -m benchmarks.gpu.machine_code`` writes the results to a file that a
-test compares, and python -m benchmarks.gpu.results some of them to the page.
+test compares, and python -m benchmarks.gpu.results some of them to the page. The file says which
+compiler they are of: CUDA builds of torch bring one of their own.
 """
 
 import json
@@ -84,6 +85,15 @@ def launch_of(
 
 
 # ---- compiling -----------------------------------------------------------------------------------
+
+
+@cache
+def compiler() -> str:
+    """Return which compiler cubin() uses, such as "NVRTC 13.5"."""
+    from cuda.bindings import nvrtc
+
+    _, major, minor = nvrtc.nvrtcVersion()
+    return f"NVRTC {major}.{minor}"
 
 
 def cubin(source: str, defines: dict[str, int], architecture: str) -> bytes:
@@ -264,26 +274,26 @@ def measured(launch: Launch, architecture: str) -> dict[str, Any]:
     }
 
 
-def recorded() -> dict[str, dict[str, Any]]:
-    """Return what was written, by architecture and by layout and number format."""
-    found: dict[str, dict[str, Any]] = json.loads(FILE.read_text())
-    return found
+def recorded() -> tuple[str, dict[str, dict[str, Any]]]:
+    """Return the compiler, and its costs by architecture and by layout and number format."""
+    found = json.loads(FILE.read_text())
+    return found["compiler"], found["costs"]
 
 
 def table(architecture: str) -> list[list[str]]:
     """Rows for the page."""
-    costs = recorded()[architecture]
+    costs = recorded()[1][architecture]
     headings = ["layout", *next(iter(costs.values()))]
     rows = [[name, *map(str, cost.values())] for name, cost in costs.items()]
     return [headings, ["---"] * len(headings), *rows]
 
 
 def main() -> None:
-    found = {
+    costs = {
         architecture: {name: measured(launch, architecture) for name, launch in launches()}
         for architecture in ARCHITECTURES
     }
-    FILE.write_text(json.dumps(found, indent=1) + "\n")
+    FILE.write_text(json.dumps({"compiler": compiler(), "costs": costs}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

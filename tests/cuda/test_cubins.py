@@ -14,6 +14,7 @@ import pytest
 
 from benchmarks.gpu.machine_code import (
     ARCHITECTURES,
+    compiler,
     cubin,
     instructions,
     launches,
@@ -32,6 +33,12 @@ MOST_REGISTERS_OF = {"count_rows": 64}  # for blocks of 1024 threads
 PLANES_OF_BYTES_ON_SM_75 = 147  # registers, of pack_planes for 8-bit numbers and their thresholds
 # Of 310 variants with a threshold for each neuron, 11 spill 8 bytes.
 PER_NEURON_STACK = 8
+# The same for NVRTC 13.0, which CUDA builds of torch 2.13 bring: bytes of stack that some of these
+# kernels use (9 of 845 variants without thresholds), and registers (146 and 148 of two more).
+OTHER_STACK = {"count_rows": 32, "pack_planes": 8}
+OTHER_REGISTERS = {"pack_planes": 148}
+# Of what another compiler makes, times what is recorded. NVRTC 13.0: up to 1.07 and 1.19.
+OTHER_COSTS = {"instructions per byte": 1.1, "registers": 1.25}
 FLOATS = [
     {"BITS": bits, "TRANSFORMED": transformed, "PER_NEURON": per_neuron, "HALVES": 0}
     for bits, transformed, per_neuron in itertools.product((8, 16, 32, 64), (0, 1), (0, 1))
@@ -70,14 +77,18 @@ def check(source, defines, architecture, folder):
         most = MOST_REGISTERS_OF.get(kernel, MOST_REGISTERS)
         if per_neuron and (kernel, architecture, defines["BITS"]) == ("pack_planes", "sm_75", 8):
             most = PLANES_OF_BYTES_ON_SM_75
+        if not is_recorded_compiler():
+            most = max(most, OTHER_REGISTERS.get(kernel, 0))
         assert amounts["REG"] <= most, (kernel, amounts)
         stack = PER_NEURON_STACK if per_neuron else 0
+        if not is_recorded_compiler():
+            stack = max(stack, OTHER_STACK.get(kernel, 0))
         assert amounts["STACK"] <= stack, (kernel, amounts)
         assert amounts["LOCAL"] == 0, (kernel, amounts)
         loads = {name for name in sass[kernel] if name.startswith("LDG")}
         assert loads
         spills = any(name.startswith(("LDL", "STL")) for name in sass[kernel])
-        assert per_neuron or not spills, kernel
+        assert stack or not spills, kernel
         wide = any(".128" in name for name in loads)
         meant = defines.get("BITS") in WIDE.get(kernel, ())
         meant |= kernel == "pack_planes" and defines["LANES"] * defines["BITS"] == 128
@@ -105,6 +116,10 @@ def test_cubins(every, architecture, tmp_path):
         list(pool.map(lambda each: check(*each, architecture, tmp_path), work))
 
 
+def is_recorded_compiler():
+    return compiler() == recorded()[0]
+
+
 SOME = ["NCHW 56 x 56, int8", "LM head, rows of 50257, bfloat16", "counting rows of 63 bytes"]
 
 
@@ -112,6 +127,14 @@ SOME = ["NCHW 56 x 56, int8", "LM head, rows of 50257, bfloat16", "counting rows
 @pytest.mark.parametrize("architecture", thinned(ARCHITECTURES, ["sm_90"]))
 @pytest.mark.parametrize("name", thinned([name for name, _ in launches()], SOME))
 def test_machine_code_is_as_short_as_recorded(name, architecture):
-    """In benchmarks/results/gpu_machine_code.json, which is written anew after a change."""
-    costs = recorded()[architecture][name]
-    assert measured(dict(launches())[name], architecture) == costs
+    """In benchmarks/results/gpu_machine_code.json, which is written anew after a change.
+
+    How many reads are under way is up to the compiler, and so not compared with another one's.
+    """
+    costs, found = recorded()[1][architecture][name], measured(dict(launches())[name], architecture)
+    if is_recorded_compiler():
+        assert found == costs
+    else:
+        assert found["kernel"] == costs["kernel"]
+        for what in OTHER_COSTS.keys() & costs:
+            assert found[what] <= OTHER_COSTS[what] * costs[what], what
