@@ -30,7 +30,7 @@ LAYERS = (
     ("_arrays",),
     ("_process",),
     ("_arguments.py",),
-    ("errors.py", "_html.py", "_version.py", "_warnings.py"),
+    ("errors.py", "_html.py", "_listed_names.py", "_version.py", "_warnings.py"),
 )
 SHOWN = (".py", ".cu", ".h")
 AT_THE_TOP = ("bridges", "cpu_fallback")  # at the top of the repository

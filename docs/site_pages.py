@@ -8,6 +8,7 @@ import ast
 import re
 import shutil
 import subprocess
+from importlib import import_module
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -15,6 +16,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 from tensorstate_gpu._arrays.frameworks import CALLBACKS
+from tensorstate_gpu._listed_names import listed_names
 
 ROOT = Path(__file__).resolve().parent.parent
 LAID_OUT = ROOT / "build/api_source"  # mkdocs.yml names it
@@ -83,9 +85,15 @@ def api_entry(package: str, name: str) -> str:
     """Return what mkdocstrings replaces by the docstring of a public name."""
     path = f"{package}.{name}"
     if name not in CALLBACKS:
-        return f"::: {path}"
+        return f"::: {path}{members_option(getattr(import_module(package), name))}"
     # Nothing but a function of the module finds it.
     return f"::: tensorstate_gpu.{CALLBACKS[name]}.{name}\n    options:\n      heading: {path}"
+
+
+def members_option(public: object) -> str:
+    """Return the option that shows the members of a class that are for users, if it says which."""
+    listed = listed_names(public) if isinstance(public, type) else ()
+    return f"\n    options:\n      members: [{', '.join(sorted(listed))}]" if listed else ""
 
 
 def public_names(tree: ast.Module) -> list[str]:

@@ -15,6 +15,7 @@ from tensorstate_gpu._arrays.thresholds import firing_test
 from tensorstate_gpu._capturing.capture_point import AbstractStateCapture, check_switch
 from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
 from tensorstate_gpu._layers.layer_states import LayerStates
+from tensorstate_gpu._listed_names import listed_names
 from tensorstate_gpu.errors import NotCapturable
 
 from .backends import capture_tensor, supports_jit
@@ -153,7 +154,7 @@ class StateCapture(keras.layers.Layer, metaclass=CaptureLayerType):  # type: ign
         return layer
 
     def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *_FORWARDED_NAMES})
+        return sorted({*super().__dir__(), *(_FORWARDED_NAMES & listed_names(KerasPoint))})
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "capture_on":

@@ -8,6 +8,7 @@ from typing import Any
 from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.capture_warnings import warn_of_shuffled
 from tensorstate_gpu._layers.layer_facts import LayerFacts
+from tensorstate_gpu._listed_names import ListedNames
 from tensorstate_gpu.errors import (
     InputsUnknown,
     LabelsMissing,
@@ -17,9 +18,16 @@ from tensorstate_gpu.errors import (
 )
 
 
-class CapturedLayer(ABC):
+class CapturedLayer(ListedNames, ABC):
     """A layer of which states were captured."""
 
+    _listed = frozenset(
+        (
+            *("name", "attributes", "axis", "axis_origin", "failed_passes", "instance_count"),
+            *("nan_share", "neurons", "other_names", "passes", "spatial_shape", "state_count"),
+            "states_per_instance",
+        )
+    )
     name: str
 
     @abstractmethod

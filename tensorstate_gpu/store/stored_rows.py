@@ -39,6 +39,8 @@ class RowReader(Protocol):
 class StoredRows(LayerStates):
     """Committed states that are read as an array of packed rows, uint8 (states, bytes)."""
 
+    _listed = frozenset(("dtype", "labels", "ndim", "shape", "unassigned_count"))
+
     @property
     @abstractmethod
     def records(self) -> Sequence[LayerRecord]:

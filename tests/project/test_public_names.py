@@ -80,6 +80,25 @@ def test_completion_offers_what_is_public(package):
     assert sorted(dir(module)) == sorted(module.__all__)
 
 
+def layers_of_each_kind(tmp_path):
+    point = ts.CapturePoint("a", tmp_path / "run.zarr")
+    point.declare(neurons=2)
+    point.append(np.array([[1], [3]], np.uint8), instances=2)
+    point.close()
+    stores = ts.open_stores([tmp_path / "run.zarr"])
+    return [point, ts.StateCaptureHook("b"), stores.parts[0]["a"], stores["a"]]
+
+
+def test_layers_list_what_is_for_users(tmp_path):
+    """Not the forty methods by which bridges, stores and reports use them."""
+    for layer in layers_of_each_kind(tmp_path):
+        listed = {name for name in dir(layer) if not name.startswith("_")}
+        assert listed >= {"counts", "efficiency", "entropy", "estimate", "name", "raw_states"}
+        assert not listed & {"accumulator", "check_captured", "facts", "intake", "note", "reader"}
+        for name in listed - {"name"}:
+            assert hasattr(type(layer), name), name
+
+
 def test_exceptions_are_public_and_built_in_errors_too():
     from tensorstate_gpu import errors
 
