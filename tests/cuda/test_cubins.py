@@ -136,5 +136,8 @@ def test_machine_code_is_as_short_as_recorded(name, architecture):
         assert found == costs
     else:
         assert found["kernel"] == costs["kernel"]
-        for what in OTHER_COSTS.keys() & costs:
-            assert found[what] <= OTHER_COSTS[what] * costs[what], what
+        for what, most in OTHER_COSTS.items():
+            if costs[what] == "-":  # of tables: no loop is over bytes
+                assert found[what] == "-"
+            else:
+                assert found[what] <= most * costs[what], what
