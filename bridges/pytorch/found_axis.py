@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from .axis_flow import LOST_AT, ONE_NEURON, KnownAxes, TracedAxes, traced_axes
+from .axis_flow import LOST_AT, OF_WEIGHTS, ONE_NEURON, KnownAxes, TracedAxes, traced_axes
 from .axis_flow.factors import (
     BATCH,
     POSITION,
@@ -155,6 +155,6 @@ def _by_rule(rule: AxisRule, shape: Sequence[int], cause: str, is_column: bool) 
     # Two axes are (inputs, features) almost always, but not where features were followed, and lost.
     were_lost = rule.kind == "unknown" and cause.startswith(LOST_AT)
     has_one = (is_column and shape[-1:] == (1,)) or math.prod(shape) <= 1
-    is_guess = rule.is_guess(ndim) or (were_lost and not has_one)
+    is_guess = (rule.is_guess(ndim) and cause != OF_WEIGHTS) or (were_lost and not has_one)
     origin = LAYER if rule.defined else GUESS if is_guess else RULE
     return FoundAxis(rule.axis(ndim), origin, ndim, cause=cause if origin == GUESS else "")

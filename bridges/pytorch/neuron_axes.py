@@ -53,8 +53,11 @@ class AxisRule:
         return min(1, ndim - 1)
 
     def is_guess(self, ndim: int) -> bool:
-        """Return whether the axis is a guess. Two axes are (batch, features) almost always."""
-        return not self._tells_of(ndim) and ndim > 2
+        """Return whether the axis is a guess. Two axes are (batch, features) almost always.
+
+        A single one may be either; a number without axes has none to be guessed.
+        """
+        return not self._tells_of(ndim) and ndim not in (0, 2)
 
     def _tells_of(self, ndim: int) -> bool:
         """Return whether the rule is about tensors with so many axes."""

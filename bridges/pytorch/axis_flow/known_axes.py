@@ -21,8 +21,8 @@ from .factors import (
     without,
 )
 from .listed_inputs import ListedInputs
-from .lost_neurons import lost_neurons
-from .noted_axes import INPUTS_LOST_AT, NotedAxes
+from .lost_neurons import ONE, lost_neurons
+from .noted_axes import INPUTS_LOST_AT, LOST_AT, ONE_NEURON, NotedAxes
 from .same_shape import rule_of
 from .sequences import forget_numbers, note_inverse, note_numbers
 from .taken_rows import TakenRows
@@ -63,6 +63,7 @@ class KnownAxes(NotedAxes):
             size = tensor.shape[axis]
             self.inputs = size if self.inputs is None else self.inputs
             if size == self.inputs:
+                self.have_other_axes |= tensor.ndim > 1
                 axes = list(others(tensor.shape))
                 axes[axis] = batch(size)
                 self._axes[tensor] = tuple(axes)
@@ -79,11 +80,20 @@ class KnownAxes(NotedAxes):
         if axes[axis] != batch(size) and (self._comes_from_inputs(tensor) or size == self.inputs):
             self.note_before(tensor, without(axes, BATCH), "another captured model")
 
-    def note_before(self, tensor: Tensor, axes: Axes | None, inputs_lost: str) -> None:
-        """Note what is known of a tensor from before. ``inputs_lost``: why its inputs are not."""
+    def note_before(
+        self, tensor: Tensor, axes: Axes | None, inputs_lost: str, cause: str = ""
+    ) -> None:
+        """Note what is known of a tensor from before.
+
+        ``inputs_lost``: why its inputs are not. ``cause``: why its neurons are not, if that is all
+        that is not.
+        """
+        if axes is not None and (cause == ONE_NEURON or cause.startswith(LOST_AT)):
+            self._lost_at[tensor] = ONE if cause == ONE_NEURON else cause.removeprefix(LOST_AT)
         if axes is not None:
             self._axes[tensor] = axes
         sizes = [f.size for axis in axes or () for f in axis if f.kind == BATCH]
+        self.have_other_axes |= bool(sizes) and tensor.ndim > 1
         if sizes and self.inputs is None:
             self.inputs = sizes[0]
         elif not sizes:
