@@ -61,7 +61,7 @@ class AxisRule:
 
     def _tells_of(self, ndim: int) -> bool:
         """Return whether the rule is about tensors with so many axes."""
-        if self.kind == "unknown":
+        if self.kind == "unknown" or (self.own_forward and ndim == 1):
             return False
         leading = (2,) if self.own_forward else (1, 2)  # channels, and inputs before them
         return self.spatial is None or self.defined or ndim - self.spatial in leading

@@ -152,8 +152,10 @@ class _GraphAxes:
 
     def note_arguments(self, frame: Any) -> None:
         """Note what a model is given, also what is no part of the graph until it is used."""
-        given = tensors_of(tuple(frame.f_locals.values()), may_load=False)
-        self._known.have_other_axes = any(tensor.ndim > 1 for tensor in given)
+        given, axis = tensors_of(tuple(frame.f_locals.values()), may_load=False), self.batch_axis
+        sizes = [(t.ndim, t.shape[axis]) for t in given if -t.ndim <= axis < t.ndim]
+        inputs = sizes[0][1] if sizes else None
+        self._known.have_other_axes = any(ndim > 1 and n == inputs for ndim, n in sizes)
 
     def describe(self, node: Node) -> TracedAxes:
         """Return what is known of a node."""
@@ -276,7 +278,8 @@ class _GraphAxes:
         """
         for known in (self._known, self._with_positions):
             axes, lost = known.axes(tensor), known.why_inputs_are_lost(tensor)
-            known.note_before(part, axes and axes_at(axes, part.shape, None), lost)
+            cause = known.why_unknown(tensor)
+            known.note_before(part, axes and axes_at(axes, part.shape, None), lost, cause)
 
 
 _OF_RANKS = ("from_local", "redistribute", "to_local")  # methods of a DTensor

@@ -35,6 +35,8 @@ def lost_neurons(
     had = [t for t in read if neuron_axis(call.known(t)) is not None]
     if (had or earlier) and _is_of_all_entries(call, output):
         return call.name
+    if not had and not earlier and _may_be_layer(call):
+        return call.name
     if had:
         before = call.known(had[0]) or ()
         is_gone = len(call.tensors) == 1 and is_without_only_neuron(before, output.shape)
@@ -44,6 +46,15 @@ def lost_neurons(
     # Not where they are repeated, nor side by side: there they may be of one layer or of several.
     ones = [t.numel() for t in read if lost_at.get(t) == ONE]
     return ONE if output.numel() <= max(ones) else call.name
+
+
+def _may_be_layer(call: Call) -> bool:
+    """Return whether a function without a rule reads weights: its output may have neurons.
+
+    Such as an operator of another library, and what is checkpointed in a compiled graph.
+    """
+    are_weights = [call.is_weight(tensor) for tensor in call.tensors]
+    return rule_of(call.name) is None and any(are_weights) and not all(are_weights)
 
 
 def _is_of_all_entries(call: Call, output: Tensor) -> bool:

@@ -69,6 +69,38 @@ def test_of_a_model_that_is_given_nothing_else_they_are_a_guess(way):
     assert (run["act"].axis_origin, run["act"].passes) == ("guess", (1, 2))
 
 
+FEATURES = {
+    "beside others of another size": (lambda m, x, others: x, [(4,), (7, 4)]),
+    "means of the channels of an image": (
+        lambda m, x, others: m.conv(x).mean() + x.mean((1, 2)),
+        [(3, 5, 6), (3, 4)],
+    ),
+}
+
+
+@pytest.mark.parametrize("how", FEATURES)
+def test_the_features_of_an_only_input_are_a_guess(how, way):
+    function, shapes = FEATURES[how]
+    model = Calls(function, conv=nn.Conv2d(3, 4, 1))
+    with pytest.warns(GuessedAxisWarning, match="act_post_states"), ts.capture(model, "act") as run:
+        way(model)(*(images(*shape) for shape in shapes))
+    assert (run["act"].axis_origin, run["act"].neurons) == ("guess", shapes[0][0])
+
+
+class Total(nn.Linear):
+    """Named as a layer, and nothing of one that makes features."""
+
+    def forward(self, x):
+        return torch.from_numpy(super().forward(x).detach().numpy().sum(1))
+
+
+def test_the_class_of_a_layer_with_a_forward_of_its_own_says_nothing_of_a_single_axis():
+    model = nn.Sequential(Total(4, 4))
+    with pytest.warns(GuessedAxisWarning, match="0_post_states"), ts.capture(model, "0") as run:
+        model(images(3, 4))
+    assert run["0"].axis_origin == "guess"
+
+
 def test_those_that_come_from_elsewhere_are_a_guess():
     """A round trip that nothing follows."""
 
@@ -129,6 +161,32 @@ def test_behind_a_graph_break(how, way):
         point = run[name]
         assert (point.neurons, point.axis, point.axis_origin) == (1, 1, "flow")
     np.testing.assert_array_equal(run["act"].raw_states, np.uint8(expected)[:, None])
+
+
+class Scaled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc, self.act = nn.Linear(4, 4), nn.Identity()
+        self.scale = nn.Parameter(torch.tensor([1.0, -2, 3, -4]))
+
+    def forward(self, x):
+        scale, ids = self.scale * 2, torch.arange(3.0)[:, None] * torch.ones(2)
+        total = self.fc(x).sum()
+        sign = 1 if total.item() > 0 else -1
+        return self.act(scale * 3), self.act(ids - 1), total * sign
+
+
+def test_weights_and_constants_before_a_graph_break_have_lost_nothing_behind_it(way):
+    model = Scaled()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", GuessedAxisWarning)
+        with torch.no_grad(), ts.capture(model, "*") as run:
+            for size in (4, 2):
+                way(model)(images(size, 4))
+    for name, neurons in {"act": 4, "act:2": 2}.items():
+        assert (run[name].axis_origin, run[name].neurons) == ("rule", neurons)
+        with pytest.raises(ts.errors.InputsUnknown, match="nothing that counts inputs"):
+            run[name].counts(0)
 
 
 def test_neurons_that_were_lost_before_a_graph_break_are_lost_behind_it():
