@@ -102,8 +102,11 @@ class AxisPoint(CapturePoint):
 
         A rule or a guess gives way to an axis that is certain in passes of another kind, or else to
         what was guessed first. A certain one has moved if batches were captured along another,
-        guessed one.
+        guessed one. Numbers without axes are told by passes of their own kind alone: what squeeze()
+        leaves of one input may be a loss of several.
         """
+        if not found.ndim:
+            return found
         others = [each for (_, ndim), each in [*self._found.items()] if ndim == found.ndim]
         if found.origin in (RULE, GUESS):
             known = (each for each in others if each.origin in (LAYER, FLOW))

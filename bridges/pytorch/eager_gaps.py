@@ -30,5 +30,5 @@ def note_given(known: KnownAxes, given: Sequence[torch.Tensor], inputs: int | No
     """Note what the graph before knows of the tensors that such a part is given."""
     known.inputs = inputs
     for tensor in given:
-        axes, _, inputs_lost = known_of_left(tensor) or UNKNOWN
-        known.note_before(tensor, axes, inputs_lost)
+        axes, cause, inputs_lost = known_of_left(tensor) or UNKNOWN
+        known.note_before(tensor, axes, inputs_lost, cause)

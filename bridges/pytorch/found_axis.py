@@ -6,12 +6,22 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from .axis_flow import LOST_AT, ONE_NEURON, KnownAxes, TracedAxes, traced_axes
+from .axis_flow import (
+    IN_PARTS,
+    LOST_AT,
+    OF_WEIGHTS,
+    ONE_NEURON,
+    KnownAxes,
+    TracedAxes,
+    traced_axes,
+)
 from .axis_flow.factors import (
     BATCH,
+    NEURON,
     POSITION,
     Axes,
     counts_inputs,
+    has,
     likely_neuron_axis,
     neuron_axis,
     only_whole,
@@ -137,6 +147,7 @@ def _neurons_of(
         return FoundAxis(followed, FLOW, tensor.ndim)
     inputs = 0 if known is None else known.inputs or 0
     is_column = counts_inputs((axes or ())[:1]) or (inputs > 1 and tensor.numel() % inputs == 0)
+    is_column &= not any(has(axis, NEURON) for axis in axes or ())
     found = _by_rule(rule, tensor.shape, cause, is_column)
     if axes is None or found.origin != GUESS:
         return found
@@ -153,8 +164,9 @@ def _by_rule(rule: AxisRule, shape: Sequence[int], cause: str, is_column: bool) 
     if len(fitting) == 1 and not rule.defined:
         return FoundAxis(fitting[0], LAYER, ndim)
     # Two axes are (inputs, features) almost always, but not where features were followed, and lost.
-    were_lost = rule.kind == "unknown" and cause.startswith(LOST_AT)
+    is_lost = cause.startswith(LOST_AT) or cause.endswith(IN_PARTS)
+    were_lost = rule.kind == "unknown" and is_lost
     has_one = (is_column and shape[-1:] == (1,)) or math.prod(shape) <= 1
-    is_guess = rule.is_guess(ndim) or (were_lost and not has_one)
+    is_guess = (rule.is_guess(ndim) and cause != OF_WEIGHTS) or (were_lost and not has_one)
     origin = LAYER if rule.defined else GUESS if is_guess else RULE
     return FoundAxis(rule.axis(ndim), origin, ndim, cause=cause if origin == GUESS else "")

@@ -53,12 +53,15 @@ class AxisRule:
         return min(1, ndim - 1)
 
     def is_guess(self, ndim: int) -> bool:
-        """Return whether the axis is a guess. Two axes are (batch, features) almost always."""
-        return not self._tells_of(ndim) and ndim > 2
+        """Return whether the axis is a guess. Two axes are (batch, features) almost always.
+
+        A single one may be either; a number without axes has none to be guessed.
+        """
+        return not self._tells_of(ndim) and ndim not in (0, 2)
 
     def _tells_of(self, ndim: int) -> bool:
         """Return whether the rule is about tensors with so many axes."""
-        if self.kind == "unknown":
+        if self.kind == "unknown" or (self.own_forward and ndim == 1):
             return False
         leading = (2,) if self.own_forward else (1, 2)  # channels, and inputs before them
         return self.spatial is None or self.defined or ndim - self.spatial in leading

@@ -62,7 +62,7 @@ class TensorPoint(AxisPoint):
         layout: Layout | None = None
         if planned is None and self._plans and sequences is None:
             planned = self._plans.find(tensor)
-        if planned is None:
+        if planned is None or not tensor.ndim:  # which is a state in passes of some kinds only
             if type(tensor) is not torch.Tensor:  # most are plain ones: no call for those
                 tensor, layout = local_part(given)
             if not tensor.ndim:

@@ -5,10 +5,12 @@ from .across_graphs import TracedAxes, traced_axes
 from .graph_axes import axes_in_graph, mark_input_in_graph
 from .known_axes import KnownAxes
 from .mode import AxisFlow
-from .noted_axes import LOST_AT, ONE_NEURON
+from .noted_axes import IN_PARTS, LOST_AT, OF_WEIGHTS, ONE_NEURON
 
 __all__ = [
+    "IN_PARTS",
     "LOST_AT",
+    "OF_WEIGHTS",
     "ONE_NEURON",
     "AxisFlow",
     "KnownAxes",

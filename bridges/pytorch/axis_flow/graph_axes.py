@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
 from torch.utils._pytree import tree_map
 
+from ..given_tensors import tensors_of
 from .across_graphs import (
     UNKNOWN,
     WITHIN,
@@ -74,6 +75,8 @@ def _axes_of_now(batch_axis: int) -> tuple[Graph, "_GraphAxes"]:
         is_whole = module is not None or (not is_part and _is_call(made.root_tx))
         is_alone = is_whole and not has_begin and not is_in_pass() and not is_in_module()
         axes = _axes[graph] = _GraphAxes(batch_axis, has_begin=has_begin, is_alone=is_alone)
+        if has_begin or is_alone:
+            axes.note_arguments(made.root_tx)
         if not is_part:
             made.add_graph_finalizer(axes.add_borders)
     return graph, _axes[graph]
@@ -147,6 +150,13 @@ class _GraphAxes:
         # contradict neurons, which the others then are.
         self._with_positions = KnownAxes()
 
+    def note_arguments(self, frame: Any) -> None:
+        """Note what a model is given, also what is no part of the graph until it is used."""
+        given, axis = tensors_of(tuple(frame.f_locals.values()), may_load=False), self.batch_axis
+        sizes = [(t.ndim, t.shape[axis]) for t in given if -t.ndim <= axis < t.ndim]
+        inputs = sizes[0][1] if sizes else None
+        self._known.have_other_axes = any(ndim > 1 and n == inputs for ndim, n in sizes)
+
     def describe(self, node: Node) -> TracedAxes:
         """Return what is known of a node."""
         self._follow_new_nodes(node.graph)
@@ -206,7 +216,7 @@ class _GraphAxes:
             self._taken_over[node.name] = before
             before = before._replace(axes=axes_at(before.axes, tensor.shape, None))
         for known in (self._known, self._with_positions):
-            known.note_before(tensor, before.axes, before.inputs_lost)
+            known.note_before(tensor, before.axes, before.inputs_lost, before.cause)
 
     def add_borders(self, module: GraphModule) -> None:
         """Let a graph that is complete note, and check, what is known at its begin and end."""
@@ -268,7 +278,8 @@ class _GraphAxes:
         """
         for known in (self._known, self._with_positions):
             axes, lost = known.axes(tensor), known.why_inputs_are_lost(tensor)
-            known.note_before(part, axes and axes_at(axes, part.shape, None), lost)
+            cause = known.why_unknown(tensor)
+            known.note_before(part, axes and axes_at(axes, part.shape, None), lost, cause)
 
 
 _OF_RANKS = ("from_local", "redistribute", "to_local")  # methods of a DTensor

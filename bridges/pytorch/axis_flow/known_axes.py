@@ -63,6 +63,7 @@ class KnownAxes(NotedAxes):
             size = tensor.shape[axis]
             self.inputs = size if self.inputs is None else self.inputs
             if size == self.inputs:
+                self.have_other_axes |= tensor.ndim > 1
                 axes = list(others(tensor.shape))
                 axes[axis] = batch(size)
                 self._axes[tensor] = tuple(axes)
@@ -77,19 +78,25 @@ class KnownAxes(NotedAxes):
             return
         axes, size = self.axes(tensor) or others(tensor.shape), tensor.shape[axis]
         if axes[axis] != batch(size) and (self._comes_from_inputs(tensor) or size == self.inputs):
-            self.note_before(tensor, without(axes, BATCH), "another captured model")
+            lost = f"{INPUTS_LOST_AT}another captured model"
+            self.note_before(tensor, without(axes, BATCH), lost)
 
-    def note_before(self, tensor: Tensor, axes: Axes | None, inputs_lost: str) -> None:
-        """Note what is known of a tensor from before. ``inputs_lost``: why its inputs are not."""
+    def note_before(
+        self, tensor: Tensor, axes: Axes | None, inputs_lost: str, cause: str = ""
+    ) -> None:
+        """Note what is known of a tensor from before.
+
+        ``inputs_lost``, ``cause``: why its inputs, and its neurons, are not.
+        """
         if axes is not None:
             self._axes[tensor] = axes
+        self._note_why_unknown(tensor, cause)
         sizes = [f.size for axis in axes or () for f in axis if f.kind == BATCH]
+        self.have_other_axes |= bool(sizes) and tensor.ndim > 1
         if sizes and self.inputs is None:
             self.inputs = sizes[0]
         elif not sizes:
-            lost_at = self._inputs_lost_at[tensor] = inputs_lost.removeprefix(INPUTS_LOST_AT)
-            if axes is None and not self.is_weight(tensor):
-                self._lost_at[tensor] = lost_at
+            self._note_why_inputs_are_lost(tensor, inputs_lost)
             self._taken.note_unread(tensor)
 
     def note_passed_on(self, tensor: Tensor, earlier: "KnownAxes") -> None:
@@ -148,6 +155,7 @@ class KnownAxes(NotedAxes):
         if takes_one_sequence(call):
             self.takes_one_input |= not self.is_told
             self.is_one_sequence |= self.is_told and not self.takes_one_input
+        self.have_other_axes &= not self.takes_one_input  # what has one axis has its features
         has_all_inputs = self._listed.follow(call)
         self._taken.follow(call)
         are_moved = self._taken.are_moved_by(call)

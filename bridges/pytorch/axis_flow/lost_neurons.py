@@ -6,6 +6,7 @@ from torch import Tensor
 
 from .calls import Call
 from .factors import Axes, counts_inputs, is_without_only_neuron, neuron_axis, size_of
+from .mapped import memory_of
 from .same_shape import elementwise, rule_of
 from .weighted import SUMS_OF_PRODUCTS
 
@@ -32,6 +33,10 @@ def lost_neurons(
         read = weighed if any(map(comes_from_inputs, weighed)) else read
     earlier = {lost_at[t]: None for t in read if t in lost_at}
     had = [t for t in read if neuron_axis(call.known(t)) is not None]
+    if (had or earlier) and _is_of_all_entries(call, output):
+        return call.name
+    if not had and not earlier and _may_be_layer(call):
+        return call.name
     if had:
         before = call.known(had[0]) or ()
         is_gone = len(call.tensors) == 1 and is_without_only_neuron(before, output.shape)
@@ -41,6 +46,25 @@ def lost_neurons(
     # Not where they are repeated, nor side by side: there they may be of one layer or of several.
     ones = [t.numel() for t in read if lost_at.get(t) == ONE]
     return ONE if output.numel() <= max(ones) else call.name
+
+
+def _may_be_layer(call: Call) -> bool:
+    """Return whether a function without a rule reads weights: its output may have neurons.
+
+    Such as an operator of another library, and what is checkpointed in a compiled graph.
+    """
+    are_weights = [call.is_weight(tensor) for tensor in call.tensors]
+    return rule_of(call.name) is None and any(are_weights) and not all(are_weights)
+
+
+def _is_of_all_entries(call: Call, output: Tensor) -> bool:
+    """Return whether a call computes one number of all entries, as a loss does, or a mean.
+
+    Of a batch of one input, that is also the shape of what squeeze() leaves, or of one entry.
+    """
+    if output.ndim or memory_of(output) in map(memory_of, call.tensors):
+        return False
+    return any(tensor.ndim for tensor in call.tensors) or rule_of(call.name) is None
 
 
 def _without_factors(call: Call, output: Tensor) -> list[Tensor]:

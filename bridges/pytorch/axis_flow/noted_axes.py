@@ -24,9 +24,12 @@ from .mapped import VMAP, MappedMemory, memory_of
 
 # Why no axis of a tensor is known to hold its neurons.
 ONE_NEURON = "it has one neuron for each of its entries"
+OF_WEIGHTS = "computed from weights alone"
 _NEVER_HAD = "no torch functions lead to it from a layer with weights"
 LOST_AT = "lost at "
+IN_PARTS = "hold parts of them"
 INPUTS_LOST_AT = "inputs lost at "
+_NEVER_HAD_INPUTS = "computed from nothing that counts inputs"
 
 
 class NotedAxes:
@@ -41,6 +44,7 @@ class NotedAxes:
         self._lost_at: MutableMapping[Tensor, str] = WeakTensorKeyDictionary()
         self._inputs_lost_at: MutableMapping[Tensor, str] = WeakTensorKeyDictionary()
         self._mapped = MappedMemory()
+        self.have_other_axes = False  # some of what the model is given, beside that of the inputs
 
     # ---- what is known -------------------------------------------------------------------------
 
@@ -59,17 +63,34 @@ class NotedAxes:
         axes, name = self._axes.get(tensor), self._lost_at.get(tensor)
         places = [i for i, axis in enumerate(axes or ()) if has(axis, NEURON)]
         if len(places) > 1:
-            return f"axes {', '.join(map(str, places))} hold parts of them"
-        is_of_inputs = tensor.ndim == 1 and (counts_only_inputs(axes) or len(tensor) == 1)
-        if name == ONE or (name and is_of_inputs):
+            return f"axes {', '.join(map(str, places))} {IN_PARTS}"
+        is_of_inputs = tensor.ndim == 1 and counts_only_inputs(axes)
+        is_only_entry = bool(name) and tensor.ndim == 1 and len(tensor) == 1
+        if name == ONE or is_only_entry or (is_of_inputs and (name or self.have_other_axes)):
             return ONE_NEURON
-        return f"{LOST_AT}{name}" if name else _NEVER_HAD
+        if name:
+            return f"{LOST_AT}{name}"
+        return OF_WEIGHTS if self.is_weight(tensor) else _NEVER_HAD
 
     def why_inputs_are_lost(self, tensor: Tensor) -> str:
         """Return why it is not known of a tensor which of its entries belong to which input."""
         self._recognise(tensor)
         name = self._inputs_lost_at.get(tensor)
-        return f"{INPUTS_LOST_AT}{name}" if name else "computed from nothing that counts inputs"
+        return f"{INPUTS_LOST_AT}{name}" if name else _NEVER_HAD_INPUTS
+
+    def _note_why_unknown(self, tensor: Tensor, cause: str) -> None:
+        """Note what why_unknown() has said of a tensor before."""
+        if cause == OF_WEIGHTS:
+            self._weights[tensor] = True
+        elif cause == ONE_NEURON:
+            self._lost_at[tensor] = ONE
+        elif cause.startswith(LOST_AT) and not self.is_weight(tensor):
+            self._lost_at[tensor] = cause.removeprefix(LOST_AT)
+
+    def _note_why_inputs_are_lost(self, tensor: Tensor, cause: str) -> None:
+        """Note what why_inputs_are_lost() has said of a tensor before."""
+        if cause.startswith(INPUTS_LOST_AT) and not self.is_weight(tensor):
+            self._inputs_lost_at[tensor] = cause.removeprefix(INPUTS_LOST_AT)
 
     def has_lost_inputs(self, tensor: Any) -> bool:
         """Return whether a tensor was computed from inputs, and is not known to have them."""

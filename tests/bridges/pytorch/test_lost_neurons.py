@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 import tensorstate_gpu as ts
 from tests.support.followed_models import Calls
@@ -28,6 +29,38 @@ def test_several_neurons_along_one_axis_with_all_else_are_not_one(how, sizes):
     with warns, ts.capture(model, "act") as run:
         model(images(3, *sizes))
     assert (run["act"].axis_origin, run["act"].axis) == ("guess", 0)
+
+
+TABLES = {
+    "one column": (lambda m, x: m.fc(x).view(-1, 1), "lost at view"),
+    "heads": (lambda m, x: m.fc(x).view(-1, 3), "axes 0, 1 hold parts of them"),
+    "a function of weights": (lambda m, x: torch.inner(m.fc.weight, x), "lost at inner"),
+}
+
+
+@pytest.mark.parametrize("how", TABLES)
+def test_a_table_of_which_neurons_are_along_the_first_axis_is_a_guess(how):
+    """It is none of inputs and features, nor is its only column one neuron."""
+    function, cause = TABLES[how]
+    model = Calls(function, fc=nn.Linear(4, 6))
+    warns = pytest.warns(GuessedAxisWarning, match=f"act_post_states .{cause}")
+    with warns, ts.capture(model, "act") as run:
+        model(images(3, 4))
+    assert (run["act"].axis_origin, run["act"].axis) == ("guess", 1)
+
+
+@pytest.mark.usefixtures("nothing_compiled_before")
+def test_what_is_checkpointed_in_a_compiled_graph_is_a_guess_and_no_pass_fails_for_it():
+    def kept(m, x):
+        return checkpoint(lambda y: m.fc(y).T, x, use_reentrant=False)
+
+    model = Calls(kept, fc=nn.Linear(4, 6))
+    with ts.capture(model, "*") as run:
+        with pytest.warns(GuessedAxisWarning, match="act_post_states .lost at tag_activation"):
+            torch.compile(model, backend="eager")(images(4, 4))
+        with pytest.warns(GuessedAxisWarning, match="3 neurons along axis 1"):
+            torch.compile(model, backend="eager")(images(3, 4))
+    assert (run["act"].axis_origin, run["act"].passes) == ("guess", (1, 2))
 
 
 def mapped(m, x):
