@@ -18,8 +18,8 @@ class FinalCommit(Protocol):
     def inputs(self) -> tuple[int, int]:
         """Return how many inputs are committed, and how many were captured, as far as is known."""
 
-    def drain_all(self) -> None:
-        """Store all batches that are in transit from a device."""
+    def settle(self) -> None:
+        """Store all batches that are in transit from a device, and take broken passes back."""
 
     def submit_commit(self, *, ends: bool | None = None) -> None:
         """Queue a commit of all batches so far for the background threads.
@@ -119,7 +119,7 @@ class WriterLife:
     def _final_commit(self, *, ends: bool) -> None:
         if not self.files.exists():
             return
-        self._writer.drain_all()
+        self._writer.settle()
         self._writer.reject_batches(True)  # no batch of another thread may follow the last commit
         self._writer.submit_commit(ends=ends)
         self._background.submit(self._writer.delete_replaced, exclusive=True)
@@ -136,8 +136,8 @@ class WriterLife:
 
     def _drain_and_commit(self) -> None:
         if self.files.exists():
-            self._writer.drain_all()
-            self._writer.submit_commit(ends=False)  # after the chunks that drain_all() has queued
+            self._writer.settle()
+            self._writer.submit_commit(ends=False)  # after the chunks that settle() has queued
             self._background.submit(self._writer.delete_replaced, exclusive=True)
         self._background.submit(self._end, exclusive=True)
 

@@ -204,7 +204,7 @@ def test_broken_passes_of_two_threads_at_once(path):
     threads = [threading.Thread(target=writer.discard_broken_pass, args=(run,)) for run in (1, 2)]
     for number, thread in enumerate(threads):
         thread.start()
-        wait_until(lambda number=number: writer._rejected[points[2 * number].name])
+        wait_until(lambda number=number: points[2 * number].name in writer._broken)
     for point in points:
         with pytest.raises(ts.errors.StoreClosed, match="takes no more rows"):
             point.append(rows_of(7), 7)
