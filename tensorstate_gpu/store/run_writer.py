@@ -46,7 +46,7 @@ class RunWriter(SharedWriting):
     ) -> None:
         super().__init__(files, options, self._commit_when_idle)
         self._committer = Committer(files, record, was_closed)
-        self._names = ListedLayers(record.layers)
+        self._names = ListedLayers(record.layers, record.captures)
         self._passes = PassesByRun(self._layers)
         self._removals: Counter[str] = Counter()  # of layers, by name: those that are not done yet
         self._sources: weakref.WeakValueDictionary[str, BatchSource] = weakref.WeakValueDictionary()
@@ -68,8 +68,9 @@ class RunWriter(SharedWriting):
         ``run``: whose passes it runs in; None for a capture point that belongs to no run.
         """
         with deferred_interrupts(), self._lock:
-            self._names.add(name)
-            self._passes.add(name, run).follow(name, source.clock)
+            passes = self._passes.add(name, run)
+            passes.follow(name, source.clock)
+            self._names.claim(name, None if run is None else passes)
             self._sources[name] = source
 
     def follow_passes(self, name: str, clock: PassClock | None) -> None:
@@ -281,7 +282,7 @@ class RunWriter(SharedWriting):
                 for name, layer in self._layers.items()
                 if name not in self._broken
             }
-            return CommitSnapshot(self._names.in_order(), layers, ends)
+            return CommitSnapshot(self._names.in_order(), layers, self._names.captures(), ends)
 
     def _commit_when_idle(self) -> None:
         with self._lock:
