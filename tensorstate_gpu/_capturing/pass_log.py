@@ -26,10 +26,10 @@ class PassLog:
     def leave_out_failed_pass(self) -> None:
         """Count no further passes, nor one that has begun and not ended."""
         self.stop()
-        for time in self._times.unfinished():
+        for time in self._times.broken():
             self._ran -= time in self._noted
             self._left_out += time > 2 * self._begun_before
-            self._times.end(time)
+            self._times.forget(time)
 
     def restart(self) -> None:
         """Count from zero."""
@@ -74,7 +74,7 @@ class PassLog:
 
     def in_pass(self) -> bool | None:
         """Return whether a pass has begun and not ended; None if there were none."""
-        return None if self.passes() is None else bool(self._times.unfinished())
+        return None if self.passes() is None else bool(self._times.broken())
 
     def overlaps(self) -> bool:
         """Return whether the last pass ran beside another, which may have come further."""

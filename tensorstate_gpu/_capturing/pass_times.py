@@ -86,6 +86,17 @@ class PassTimes:
                     self.fail(time)
             return [time for time in self.open if time > 2 * since]
 
+    def broken(self) -> list[int]:
+        """Return the times of passes that have not ended: the last one also if it has failed."""
+        unfinished, last = self.unfinished(), 2 * self.begun - 1
+        return [*unfinished, last] if last in self._failed else unfinished
+
+    def forget(self, time: int) -> None:
+        """Forget that a pass has begun, and that it has failed."""
+        with self._lock:
+            self.end(time)
+            self._failed = [each for each in self._failed if each != time]
+
     def failed(self, since: int = 0) -> int:
         """Return how many passes have failed, beside those that are unfinished."""
         self.unfinished()

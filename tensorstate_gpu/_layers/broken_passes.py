@@ -25,11 +25,21 @@ class PassStarts:
 
     def __init__(self) -> None:
         self.clock: PassClock | None = None
-        self._begun: int | None = None  # passes at the last batch; 0: it came outside of these
+        # Passes at the last batch; 0: it came outside of these, -1: before the last one.
+        self._begun: int | None = None
         self._followed: PassClock | None = None  # by the last batch
         self._first_layer: str | None = None
         self._batches_since_first = 0
         self._first_has_left = False
+
+    def go_on_with(self, clock: PassClock | None) -> None:
+        """Follow another clock of the same model, where the one before goes no further."""
+        followed = self._followed
+        if clock is not None and followed is not None and followed is self.clock is not clock:
+            # The last batch came in the last pass, or in one before.
+            self._begun = self._begun and (clock.begun if self._begun == followed.begun else -1)
+            self._followed = clock
+        self.clock = clock
 
     def leave(self, name: str) -> None:
         """Let passes begin with another layer: this one does not run in them any more."""

@@ -33,7 +33,8 @@ class BackgroundWriter:
     An ``exclusive`` job starts when all earlier jobs are done, and ends before later ones start.
 
     After a job fails, no other job starts. The next call raises its exception, and the call after
-    that makes the threads try the job again. So each job must be safe to run twice.
+    that makes the threads try the job again. So each job must be safe to run twice. An exception
+    is raised once, and not kept: its traceback has the caller's frames, and so perhaps the store.
 
     ``when_idle`` is called in a thread after ``idle_seconds`` without a job.
     """
@@ -48,9 +49,9 @@ class BackgroundWriter:
         self._running: list[_Job] = []
         self._bytes = 0  # held by queued and running jobs
         self._submitted = 0
-        self._unraised_error: BaseException | None = None  # not raised yet
+        self._unraised_error: BaseException | None = None
         self._stopped = False  # after an error
-        self._last_error: BaseException | None = None
+        self._told = ""  # of the last error
         self._mutex = ForkSafeLock()
         self._changed = threading.Condition(self._mutex)
         self._threads: list[threading.Thread] = []
@@ -87,11 +88,10 @@ class BackgroundWriter:
         if self._bytes < MAX_QUEUED_BYTES and not self._stopped:
             return
         with self._mutex:
-            self._raise_new_error()
-            self._resume_after_failure()
-            self._wait_until(lambda: self._stopped or self._bytes < MAX_QUEUED_BYTES)
-            if self._stopped:
-                self._raise_last_error()
+            while self._stopped or self._bytes >= MAX_QUEUED_BYTES:
+                self._raise_new_error()
+                self.try_again()
+                self._wait_until(lambda: self._stopped or self._bytes < MAX_QUEUED_BYTES)
 
     def wait(self) -> None:
         """Wait until all jobs submitted so far are done, after trying a failed one again.
@@ -102,18 +102,20 @@ class BackgroundWriter:
         if self.is_writer_thread():
             return
         with self._mutex:
-            self._resume_after_failure()
+            self.try_again()
             last, begun = self._submitted, [*self._running]
             self._wait_until(lambda: not any(job in self._running for job in begun))
             if not self._ended:
-                self._resume_after_failure()
+                self.try_again()
             self._wait_until(lambda: self._is_done(last))
-            if any(job.number <= last for job in [*self._queue]):
-                self._raise_last_error()
+            while any(job.number <= last for job in [*self._queue]):
+                self._raise_new_error()
+                self.try_again()  # another thread has raised it
+                self._wait_until(lambda: self._is_done(last))
 
     def has_failed_with(self, error: Exception) -> bool:
-        """Return whether an exception is that of a job."""
-        return error is self._last_error
+        """Return whether an exception is that of the last job that failed."""
+        return _told(error) == self._told
 
     def is_writer_thread(self) -> bool:
         """Return whether the caller runs in one of the threads, as a finalizer may."""
@@ -137,12 +139,18 @@ class BackgroundWriter:
         with self._mutex:
             if self._queue:
                 self._stopped = True
-                self._last_error = self._last_error or RuntimeError(
-                    "states were discarded before they were written"
-                )
             self.end()
             if not self.is_writer_thread():
                 self._wait_until(lambda: not self._running)
+
+    def try_again(self) -> None:
+        """Let the threads try a job that failed again. Raises StoreClosed if they have ended."""
+        with self._mutex:
+            if self._ended and self._stopped:
+                told = self._told and f": {self._told}"
+                raise StoreClosed(f"states could not be written, and were discarded{told}")
+            self._stopped, self._unraised_error = False, None
+            self._changed.notify_all()
 
     def _wait_until(self, condition: Callable[[], bool]) -> None:
         """Wait with the mutex for what jobs bring about.
@@ -153,24 +161,13 @@ class BackgroundWriter:
         while not self._changed.wait_for(condition, _LOOK_AGAIN_SECONDS):
             pass
 
-    def _resume_after_failure(self) -> None:
-        if self._ended and self._stopped:
-            raise StoreClosed(
-                "states could not be written, and were discarded"
-            ) from self._last_error
-        self._stopped, self._unraised_error = False, None
-        self._changed.notify_all()
-
     def _raise_new_error(self) -> None:
         failure, self._unraised_error = self._unraised_error, None
-        if failure is not None:
-            raise failure
-
-    def _raise_last_error(self) -> None:
-        """Raise the last error, even if another thread has raised it: the job is still not done."""
-        self._unraised_error = None
-        if self._last_error is not None:
-            raise self._last_error
+        try:
+            if failure is not None:
+                raise failure
+        finally:
+            del failure  # or its traceback would refer to it
 
     def _run_jobs(self, idle_seconds: float | None) -> None:
         """Run jobs until the writer ends; after so many seconds without one, call when_idle."""
@@ -212,6 +209,10 @@ class BackgroundWriter:
                 else:
                     self._queue.appendleft(job)
             if failure is not None:
-                self._unraised_error = self._last_error = failure
+                self._unraised_error, self._told = failure, _told(failure)
                 self._stopped = True
             self._changed.notify_all()
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"

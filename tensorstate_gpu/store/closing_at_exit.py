@@ -2,6 +2,7 @@
 
 import concurrent.futures.thread  # noqa: F401 see the end of this file
 import contextlib
+import gc
 import io
 import sys
 import threading
@@ -18,6 +19,7 @@ class ClosableWriter(Protocol):
 
     files: Files
     is_closing: bool  # no longer referenced, and still writing in the background
+    is_closed: bool
 
     def close(self, *, at_exit: bool = False) -> None:
         """Commit the remaining rows. With ``at_exit``, discard rows that cannot be written."""
@@ -36,13 +38,16 @@ def forget_writers() -> None:
     _open_writers.clear()
 
 
-def wait_for_closing_writers(files: Files) -> None:
+def wait_for_closing_writers(files: Files, *, collect: bool = False) -> None:
     """Wait for writers of this process that still close the same files in the background.
 
     One whose files were deleted ends, with a warning: what it has can never be written.
+    ``collect``: also for one of a Store that nothing refers to but a cycle, as errors leave them.
     """
-    for writer in list(_open_writers):
-        if not writer.is_closing or str(writer.files) != str(files):
+    for writer in [each for each in _open_writers if str(each.files) == str(files)]:
+        if collect and not (writer.is_closing or writer.is_closed):
+            gc.collect()
+        if not writer.is_closing:
             continue
         if writer.files.exists():
             writer.close()

@@ -177,7 +177,7 @@ class Record:
     ``closed``: whether the last writer has ended properly, with everything that it captured. False
     while it is at work, and for good if it was killed; None if the record does not say.
     ``run``: of the store and its copies, a name that no other store has. ``writer``: the same of
-    the last writer.
+    the last writer. ``captures``: which layers were captured together, if not all were.
     """
 
     version: str  # of the library that wrote the store
@@ -189,6 +189,7 @@ class Record:
     closed: bool | None = None
     run: str | None = None
     writer: str | None = None
+    captures: tuple[tuple[str, ...], ...] = ()
 
     @property
     def groups(self) -> list[str]:
@@ -249,6 +250,7 @@ class Record:
                 name: None if layer is None else layer.to_json()
                 for name, layer in self.layers.items()
             },
+            **({"captures": self.captures} if self.captures else {}),
         }
         return group_document({ATTRIBUTE: about})
 
@@ -277,6 +279,7 @@ class Record:
                 closed=_optional(bool, about.get("closed")),
                 run=_optional(str, about.get("run")),
                 writer=_optional(str, about.get("writer")),
+                captures=tuple(tuple(map(str, names)) for names in about.get("captures", ())),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DamagedStore(f"{where}/{KEY} is damaged: {error!r}") from error

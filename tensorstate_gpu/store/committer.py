@@ -18,11 +18,13 @@ from tensorstate_gpu.store.written_layer import Snapshot, WrittenLayer
 class CommitSnapshot(NamedTuple):
     """What a commit will publish: all names of layers, and snapshots of those with rows.
 
-    ``ends``: for the last commit, whether the writer ends properly; None for others.
+    ``captures``: the names by capture, as in a Record. ``ends``: for the last commit, whether the
+    writer ends properly; None for others.
     """
 
     names: list[str]
     layers: dict[str, tuple[WrittenLayer, Snapshot]]
+    captures: tuple[tuple[str, ...], ...]
     ends: bool | None = None
 
 
@@ -64,8 +66,9 @@ class Committer:
         closed: bool | None = bool(snapshot.ends)
         if snapshot.ends is False and layers == self._found:
             closed = self._was_closed
-        if (layers, closed) != (self.record.layers, self.record.closed):
-            self._publish_record(layers, closed=closed)
+        last = self.record
+        if (layers, closed, snapshot.captures) != (last.layers, last.closed, last.captures):
+            self._publish_record(layers, closed=closed, captures=snapshot.captures)
         on_published()
 
     def _update_metadata(self, name: str, layer: WrittenLayer) -> None:
@@ -91,10 +94,15 @@ class Committer:
             self._publish_record(rewound.layers)
 
     def _publish_record(
-        self, layers: dict[str, LayerRecord | None], *, closed: bool | None = False
+        self,
+        layers: dict[str, LayerRecord | None],
+        *,
+        closed: bool | None = False,
+        captures: tuple[tuple[str, ...], ...] | None = None,
     ) -> None:
         """Write a record, once all that it lists is on the disk."""
-        record = dataclasses.replace(self.record, closed=closed)
+        captures = self.record.captures if captures is None else captures
+        record = dataclasses.replace(self.record, closed=closed, captures=captures)
         if layers != self.record.layers:
             record = dataclasses.replace(
                 record,

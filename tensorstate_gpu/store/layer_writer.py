@@ -49,7 +49,9 @@ class RunContext(Protocol):
     ) -> Column:
         """Return a growing array that the background threads write."""
 
-    def adding_batch(self, layer: WrittenLayer, rows: int) -> AbstractContextManager[None]:
+    def adding_batch(
+        self, layer: WrittenLayer, rows: int, *, has_arrived: bool = False
+    ) -> AbstractContextManager[None]:
         """Context manager that blocks commits while a batch is added."""
 
     def check_writable(self) -> None:
@@ -171,7 +173,7 @@ class LayerWriter:
 
     def add_arrived(self, packed: Rows, batches: Batches, notes: InstanceNotes) -> None:
         """Store the rows of the next batches that the ledger already lists."""
-        with self._run.adding_batch(self, len(packed)):
+        with self._run.adding_batch(self, len(packed), has_arrived=True):
             self._append(packed, notes)
             self.ledger.mark_stored(batches)
 

@@ -1,6 +1,6 @@
 """ListedLayers: the names of the layers that a writer lists, in an order that stays."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from tensorstate_gpu.store.files import Files
 
@@ -8,10 +8,11 @@ from tensorstate_gpu.store.files import Files
 class ListedLayers:
     """The names of layers that a commit lists. A layer that comes back has the place that it had.
 
-    ``names``: of the layers that the store has already, in order.
+    ``names``: of the layers that the store has already, in order. ``captures``: as in a Record.
     """
 
-    def __init__(self, names: Iterable[str]) -> None:
+    def __init__(self, names: Iterable[str], captures: Iterable[Collection[str]] = ()) -> None:
+        self._capture_of: dict[str, object] = {name: each for each in captures for name in each}
         self._order = dict.fromkeys(names)  # of all that ever were among these
         self._listed = set(self._order)
         self._without_case = {each.casefold(): each for each in self._order}
@@ -23,6 +24,12 @@ class ListedLayers:
         """List a layer in the next commit."""
         self._order[name] = None
         self._listed.add(name)
+
+    def claim(self, name: str, capture: object) -> None:
+        """List a layer. ``capture``: an object of all layers that are captured with it, or None."""
+        self.add(name)
+        if capture is not None:
+            self._capture_of[name] = capture
 
     def remove(self, name: str) -> None:
         """List a layer no more, if it is. It keeps its place."""
@@ -36,6 +43,13 @@ class ListedLayers:
     def in_order(self) -> list[str]:
         """Return all names."""
         return [name for name in self._order if name in self._listed]
+
+    def captures(self) -> tuple[tuple[str, ...], ...]:
+        """Return the names by capture, if there are several."""
+        found: dict[object, list[str]] = {}
+        for name in self.in_order():
+            found.setdefault(self._capture_of.get(name), []).append(name)
+        return tuple(map(tuple, found.values())) if len(found) > 1 else ()
 
     def check_folder_of(self, name: str, files: Files) -> None:
         """Raise ValueError if a layer would share its folder with one of another name."""

@@ -45,7 +45,7 @@ def claimed(files: Files, *, resume: bool, begin: Callable[[Record, bool | None]
     It gets a new record for a new store, and whether the store was closed, which the record then no
     longer says; False for a new one. If it fails, or Ctrl-C comes, the files are as they were.
     """
-    wait_for_closing_writers(files)
+    wait_for_closing_writers(files, collect=True)
     _read_existing_record(files, resume)  # raises before anything is claimed
     files.claim()
     before: bytes | None = None

@@ -35,7 +35,7 @@ class RunPasses:
         self.starts.leave(name)
         if self._clocks is not None:
             self._clocks.pop(name, None)
-            self.starts.clock = next(reversed(self._clocks.values()), None)
+            self.starts.go_on_with(next(reversed(self._clocks.values()), None))
 
     @property
     def layers(self) -> list[WrittenLayer]:

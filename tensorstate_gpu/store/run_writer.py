@@ -46,7 +46,7 @@ class RunWriter(SharedWriting):
     ) -> None:
         super().__init__(files, options, self._commit_when_idle)
         self._committer = Committer(files, record, was_closed)
-        self._names = ListedLayers(record.layers)
+        self._names = ListedLayers(record.layers, record.captures)
         self._passes = PassesByRun(self._layers)
         self._removals: Counter[str] = Counter()  # of layers, by name: those that are not done yet
         self._sources: weakref.WeakValueDictionary[str, BatchSource] = weakref.WeakValueDictionary()
@@ -68,8 +68,9 @@ class RunWriter(SharedWriting):
         ``run``: whose passes it runs in; None for a capture point that belongs to no run.
         """
         with deferred_interrupts(), self._lock:
-            self._names.add(name)
-            self._passes.add(name, run).follow(name, source.clock)
+            passes = self._passes.add(name, run)
+            passes.follow(name, source.clock)
+            self._names.claim(name, None if run is None else passes)
             self._sources[name] = source
 
     def follow_passes(self, name: str, clock: PassClock | None) -> None:
@@ -143,6 +144,7 @@ class RunWriter(SharedWriting):
         """List a layer in no further commit. Return whether there may be files of it."""
         self._names.remove(name)
         self._passes.remove([name])
+        self._take_back_no_more([name])
         return self._layers.pop(name, None) is not None or self.committed(name) is not None
 
     def _delete(self, names: Sequence[str]) -> None:
@@ -168,36 +170,40 @@ class RunWriter(SharedWriting):
 
     def _mark_pass_end(self, passes: RunPasses) -> None:
         with deferred_interrupts(), self._lock:
-            if passes.names.isdisjoint(self._rejected):
+            if passes.names.isdisjoint(self._broken):
                 passes.mark_end()
 
     def discard_broken_pass(self, *run: object) -> bool:
         """Discard the batches of a pass that an exception ended. Return whether there were any.
 
         ``run``: whose pass; without it, of all runs that are not finished. None are discarded if it
-        ran beside another, whose batches are among those since the mark.
+        ran beside another, whose batches are among those since the mark. If that raises an error,
+        as on a full disk, they are discarded before anything else of these layers is committed.
         """
         if not self.life.is_open():
             return False
-        self.drain_all()
         broken = [each for each in self._passes.of_runs(*run) if each.are_broken(self._sources)]
-        for passes in broken:
-            self._discard(passes)
+        with deferred_interrupts(), self._lock:
+            for passes in broken:
+                self._broken = {**dict.fromkeys(passes.names, object()), **self._broken}
+        self.settle()
         return bool(broken)
 
-    def _discard(self, passes: RunPasses) -> None:
-        names = Counter(passes.names)
+    def settle(self) -> None:
+        """Store all batches that are in transit from a device, and take broken passes back."""
+        self.drain_all()
+        if not (broken := self._broken):
+            return
+        self._background.wait()
         with deferred_interrupts(), self._lock:
-            # Rewinding must not race with other threads that add batches, or mark passes.
-            self._rejected += names
-        try:
-            self._background.wait()
-            with deferred_interrupts(), self._lock:
-                for layer in passes.layers:
-                    layer.rewind_pass()
-        finally:
-            with deferred_interrupts(), self._lock:
-                self._rejected -= names  # another thread may reject others
+            # Another thread may have taken some back, and others may have broken since then.
+            names = [name for name in broken if self._broken.get(name) is broken[name]]
+            for layer in filter(None, map(self._layers.get, names)):
+                layer.rewind_pass()
+            self._take_back_no_more(names)
+
+    def _take_back_no_more(self, names: Collection[str]) -> None:
+        self._broken = {name: each for name, each in self._broken.items() if name not in names}
 
     def rewind(self, instances: int | Mapping[str, int]) -> None:
         """Commit, and forget all but the first ``instances`` of each layer; see Store.rewind()."""
@@ -242,7 +248,7 @@ class RunWriter(SharedWriting):
         """
         if not self.life.is_open():
             return
-        self.drain_all()
+        self.settle()
         self.submit_commit()
         if wait:
             self._background.wait()
@@ -271,8 +277,12 @@ class RunWriter(SharedWriting):
     def _take_snapshot(self, ends: bool | None) -> CommitSnapshot:
         with self._lock:
             self._clock.mark_committed()
-            layers = {name: (layer, layer.snapshot()) for name, layer in self._layers.items()}
-            return CommitSnapshot(self._names.in_order(), layers, ends)
+            layers = {
+                name: (layer, layer.snapshot())
+                for name, layer in self._layers.items()
+                if name not in self._broken
+            }
+            return CommitSnapshot(self._names.in_order(), layers, self._names.captures(), ends)
 
     def _commit_when_idle(self) -> None:
         with self._lock:

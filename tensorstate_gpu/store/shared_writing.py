@@ -1,7 +1,6 @@
 """SharedWriting: the threads, the memory and the lock that all layers of a run are written with."""
 
 import contextlib
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -38,7 +37,9 @@ class SharedWriting:
         # Jobs ask for it, too. A signal handler that commits waits for them, so none may run in a
         # thread that holds it: these defer signals.
         self._lock = ForkSafeLock()
-        self._rejected = Counter[str]()  # names of layers that take no batches now
+        # Layers whose last pass broke and is to be taken back, by name; each pass is an object of
+        # its own. Until then they take no batches, and commits leave them as they are.
+        self._broken: dict[str, object] = {}
         self._rejects_all = False
         self._chunk_bytes = options.chunk_size
         self._pool = BufferPool(self._chunk_bytes)
@@ -70,15 +71,22 @@ class SharedWriting:
         self._background.wait_for_queue_space()
 
     @contextlib.contextmanager
-    def adding_batch(self, layer: WrittenLayer, rows: int) -> Iterator[None]:
+    def adding_batch(
+        self, layer: WrittenLayer, rows: int, *, has_arrived: bool = False
+    ) -> Iterator[None]:
         """Context manager that blocks commits while a batch, or a part of one, is added.
 
-        Raises StoreClosed if the store is closed or the layer was removed.
+        ``has_arrived``: the ledger lists it already. Raises StoreClosed if the store is closed, the
+        layer was removed, or its last pass is to be taken back.
         """
         with self._lock:
-            rejects = self._rejects_all or layer.name in self._rejected
-            if rejects or self._layers.get(layer.name) is not layer:
+            if self._rejects_all or self._layers.get(layer.name) is not layer:
                 raise StoreClosed(f"{self.files} takes no more rows of {layer.name!r}")
+            if layer.name in self._broken and not has_arrived:
+                raise StoreClosed(
+                    f"{self.files} takes no more rows of {layer.name!r} before commit() has taken "
+                    "back its last pass, which an error has ended"
+                )
             yield
             self._clock.record_batch(rows)
 

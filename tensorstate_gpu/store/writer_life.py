@@ -18,8 +18,8 @@ class FinalCommit(Protocol):
     def inputs(self) -> tuple[int, int]:
         """Return how many inputs are committed, and how many were captured, as far as is known."""
 
-    def drain_all(self) -> None:
-        """Store all batches that are in transit from a device."""
+    def settle(self) -> None:
+        """Store all batches that are in transit from a device, and take broken passes back."""
 
     def submit_commit(self, *, ends: bool | None = None) -> None:
         """Queue a commit of all batches so far for the background threads.
@@ -45,7 +45,7 @@ class WriterLife:
         self.files = files
         self._background, self._writer = background, writer
         self._process = os.getpid()
-        self.is_closing = self._closed = self._deleted = False
+        self.is_closing = self.is_closed = self._deleted = False
         self._close_is_running = False  # a call of close() has begun
 
     @property
@@ -60,7 +60,7 @@ class WriterLife:
 
     def is_open(self) -> bool:
         """Return whether this process may add rows: the store is neither closed nor deleted."""
-        return self.is_own_process and not self._closed and self.files.exists()
+        return self.is_own_process and not self.is_closed and self.files.exists()
 
     def check_open(self) -> None:
         """Raise StoreClosed if this process must not, or cannot, write any more."""
@@ -71,7 +71,7 @@ class WriterLife:
             )
         if self.is_deleted:
             raise StoreClosed(f"{self.files} was deleted while states were captured into it")
-        if self._closed:
+        if self.is_closed:
             raise StoreClosed(f"{self.files} is closed; open it with mode='a' to go on")
 
     def is_deleted_without_loss(self) -> bool:
@@ -95,13 +95,13 @@ class WriterLife:
         writer ends in any case. ``finished``: nothing has ended the capture early. At the exit of
         the program that is not known.
         """
-        if not self.is_own_process or self._closed:
+        if not self.is_own_process or self.is_closed:
             return
         try:
             if self.is_closing:
                 # _drain_and_commit queues more jobs, so wait until all are done. A writer thread
                 # runs these jobs itself and must not wait for them.
-                while not self._closed and not self._background.is_writer_thread():
+                while not self.is_closed and not self._background.is_writer_thread():
                     self._background.wait()
                 return
             self._close_is_running = True
@@ -119,7 +119,7 @@ class WriterLife:
     def _final_commit(self, *, ends: bool) -> None:
         if not self.files.exists():
             return
-        self._writer.drain_all()
+        self._writer.settle()
         self._writer.reject_batches(True)  # no batch of another thread may follow the last commit
         self._writer.submit_commit(ends=ends)
         self._background.submit(self._writer.delete_replaced, exclusive=True)
@@ -130,14 +130,15 @@ class WriterLife:
 
         The program's end may be closing the writer already when the garbage collector gets here.
         """
-        if self.is_own_process and not (self._closed or self._close_is_running):
+        if self.is_own_process and not (self.is_closed or self._close_is_running):
             self.is_closing = True
+            self._background.try_again()  # the cause of an error may be gone
             self._background.submit(self._drain_and_commit, exclusive=True)
 
     def _drain_and_commit(self) -> None:
         if self.files.exists():
-            self._writer.drain_all()
-            self._writer.submit_commit(ends=False)  # after the chunks that drain_all() has queued
+            self._writer.settle()
+            self._writer.submit_commit(ends=False)  # after the chunks that settle() has queued
             self._background.submit(self._writer.delete_replaced, exclusive=True)
         self._background.submit(self._end, exclusive=True)
 
@@ -156,4 +157,4 @@ class WriterLife:
         with deferred_interrupts():  # an interrupt in between would leave the lock held for good
             self._background.end()
             self.files.release()
-            self._closed = True
+            self.is_closed = True

@@ -79,8 +79,15 @@ class WritingSession:
         return name in self._opened_record.layers
 
     def check_all_claimed(self) -> None:
-        """Raise ValueError if the store has committed layers that no capture point has claimed."""
-        if missing := [name for name in self._opened_record.layers if name not in self._claimed]:
+        """Raise ValueError if a capture goes on without layers that the store has of it."""
+        known = self._opened_record
+        begun = [
+            each
+            for each in known.captures or [tuple(known.layers)]
+            if not self._claimed.isdisjoint(each)
+        ]
+        names = {name for each in begun for name in each} - self._claimed
+        if missing := [name for name in known.layers if name in names]:
             raise ValueError(f"{self._files} holds {missing} too, which are not captured now")
 
     def earlier_facts(self, name: str) -> LayerFacts | None:

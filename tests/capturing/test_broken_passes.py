@@ -307,6 +307,37 @@ def test_passes_that_run_their_first_layer_again(kept, within, tmp_path):
     assert instance_counts(runs[0], kept, tmp_path) == [10 * whole, 5 * whole]
 
 
+class Described(torch.nn.Sequential):
+    """A model that has a method of its own."""
+
+    def describe(self, x):
+        return "a model"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+@pytest.mark.parametrize("kept", KEPT)
+def test_a_method_that_is_called_before_the_block_ends(kept, error, model, tmp_path):
+    """It tells that the pass before it has failed."""
+    described = Described(*model)
+
+    def program():
+        with ts.capture(described, "Linear", **options_of(kept, tmp_path)) as run:
+            runs.append(run)
+            for _ in range(3):
+                described(data())
+            model[2].error = error()
+            try:
+                described(data())
+            finally:
+                described.describe(data())
+
+    runs = []
+    with pytest.raises(error):
+        program()
+    assert instance_counts(runs[0], kept, tmp_path) == [300] * 3
+    assert [(point.passes, point.failed_passes) for point in runs[0].values()] == [((3, 3), 0)] * 3
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_came_since_the_last_mark_goes(kind):
     marks = PassMarks()

@@ -12,6 +12,7 @@ import zarr
 from torch import nn
 
 import tensorstate_gpu as ts
+from tensorstate_gpu._capturing.options import CaptureOptions
 from tests.support.closed_store import ROWS, content, layers_in
 from tests.support.ids import plain
 from tests.support.points import new_point
@@ -221,3 +222,49 @@ def test_a_closed_store_takes_no_more(tmp_path):
     with pytest.raises(RuntimeError, match="run is closed; open it with mode='a' to go on"):
         captured(new_model(4), store)
     assert content(tmp_path) == before
+
+
+# ---- stores of several runs --------------------------------------------------------------------
+
+
+@pytest.fixture
+def of_two_runs(tmp_path):
+    """A closed store of two models that ran beside each other."""
+    store, one, other = ts.Store(tmp_path / "run", "x"), new_model(4, 5), nn.Linear(3, 6)
+    with store, ts.capture(one, "Linear", storage_path=store) as first:
+        one(INPUT)
+        with ts.capture(other, [other], storage_path=store) as second:
+            other(INPUT)
+    return tmp_path / "run", [*first], [*second]
+
+
+def test_each_of_several_runs_goes_on(of_two_runs):
+    path, first, second = of_two_runs
+    for _ in range(2):  # also after a session in which only one of them has gone on
+        with ts.Store(path, "a") as store:
+            captured(new_model(4, 5), store)
+    layer = nn.Linear(3, 6)
+    with ts.Store(path, "a") as store:
+        with ts.capture(layer, [layer], storage_path=store):
+            layer(INPUT)
+        captured(new_model(4, 5), store)
+    assert counts_of(path) == dict.fromkeys(first, 40) | dict.fromkeys(second, 20)
+    assert ts.Store(path).verify().good
+
+
+def test_one_of_several_runs_does_not_go_on_without_a_layer(of_two_runs):
+    path, _, _ = of_two_runs
+    refused = pytest.raises(ValueError, match=r"\['1_post_states'\] too, which are not captured")
+    with ts.Store(path, "a") as store, refused:
+        captured(new_model(4), store)
+
+
+def test_a_run_whose_model_has_the_number_of_an_earlier_one_is_another(tmp_path):
+    """As the id of a model may be that of one that is no more."""
+    with ts.Store(tmp_path / "run", "x") as store:
+        for name in "ab":
+            point = ts.CapturePoint(name, options=CaptureOptions(disk_path=store, run=1))
+            point.declare(16)
+            point.append(ROWS, len(ROWS))
+            ts.Run([point]).close()
+    assert ts.Store(tmp_path / "run").record.captures == (("a",), ("b",))

@@ -1,7 +1,10 @@
 """Random use of one store by several runs of a model, beside plain lists of what it must have."""
 
 import contextlib
+import errno
+import os
 import random
+import sys
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ import torch
 
 import tensorstate_gpu as ts
 from tensorstate_gpu import testing
+from tensorstate_gpu.store.folder import FileSystemCalls, Folder
 from tests.support.torch_models import Breaking
 
 SIZES = ((8, 16), (24, 8), (5, 9))
@@ -42,12 +46,34 @@ class Tasks(torch.nn.Module):
         }
 
 
-class Session:
-    """A store that is open, the runs in it, and the rows that each layer must have."""
+class Disk(FileSystemCalls):
+    """A disk that has room for so many more files."""
 
-    def __init__(self, path, seed, rows, keep):
+    room = sys.maxsize
+
+    def write(self, path, parts):
+        if self.room <= 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        self.room -= 1
+        super().write(path, parts)
+
+
+@pytest.fixture
+def disk(monkeypatch, chunks_of):
+    chunks_of(64)  # a few rows: files are written within passes
+    monkeypatch.setattr(Folder, "system", Disk())
+    return Folder.system
+
+
+class Session:
+    """A store that is open, the runs in it, and the rows that each layer must have.
+
+    ``disk``: fails now and then, if it is given.
+    """
+
+    def __init__(self, path, seed, rows, keep, disk):
         self.random = random.Random(seed)
-        self.path, self.rows, self.keep = path, rows, keep
+        self.path, self.rows, self.keep, self.disk = path, rows, keep, disk
         commit_rows = self.random.choice([None, 3, 40])
         self.store = ts.Store(path, "a", commit_seconds=None, commit_rows=commit_rows)
         self.resumed = [name.removesuffix("_post_states") for name in self.store]
@@ -93,19 +119,46 @@ class Session:
         block.__exit__(kind, error, None)
         self.check(run, names)
 
-    def break_run(self):
+    def break_run(self, error=KeyboardInterrupt):
         """A pass breaks the run that began last, and is taken back if a layer has not seen it."""
-        before = {name: [*rows] for name, rows in self.rows.items()}
+        before = self.copied_rows()
+        with contextlib.suppress(error):
+            self.run_pass(error())
         every = self.captured()
-        try:
-            self.run_pass(KeyboardInterrupt())
-        except KeyboardInterrupt as error:
-            seen = {name for name in every if self.rows[name] != before[name]}
-            if seen != every:
-                self.rows.update(before)
-            self.end(error)
+        if every != {name for name in every if self.rows[name] != before[name]}:
+            self.rows.update(before)
+        self.end(KeyboardInterrupt())
         for _, run in self.runs:
             self.check(run, self.names(run))
+
+    def copied_rows(self):
+        return {name: [*rows] for name, rows in self.rows.items()}
+
+    def fill_disk(self):
+        """Passes until the disk is full, which ends the run that began last; then it has room."""
+        self.disk.room = self.random.randrange(12)
+        try:
+            for _ in range(6):
+                before = self.copied_rows()
+                self.run_pass()
+        except OSError as error:
+            self.rows.update(before)  # where layers have seen it, it is taken back
+            block, _ = self.runs.pop()
+            self.disk.room = self.random.choice([0, 2, sys.maxsize])
+            with contextlib.suppress(OSError):
+                block.__exit__(OSError, error, None)
+            self.check_committed()
+        self.disk.room = sys.maxsize
+        self.store.commit()
+        self.check_committed()
+
+    def check_committed(self):
+        """Of each layer, the first rows are committed."""
+        store = ts.Store(self.path)
+        assert store.verify().good
+        for name, layer in store.items() if self.keep == "states" else ():
+            rows = self.rows[name.removesuffix("_post_states")]
+            assert [bytes(row) for row in layer[:]] == rows[: len(layer)]
 
     def pause(self):
         _, run = self.random.choice(self.runs)
@@ -120,6 +173,7 @@ class Session:
     def fail_once(self):
         with contextlib.suppress(ValueError):
             self.run_pass(ValueError())
+        self.random.choice([self.run_pass, self.break_run])()
 
     def check(self, run, names):
         for name in names:
@@ -134,9 +188,11 @@ class Session:
             self.end: 0.7,
             lambda: self.end(KeyboardInterrupt()): 0.5,
             self.break_run: 0.7,
+            lambda: self.break_run(ValueError): 0.3,
             self.pause: 1,
             self.reset: 0.3,
             self.store.commit: 1,
+            self.fill_disk: self.disk is not None,
         }
         for _ in range(steps):
             (operation,) = self.random.choices([*operations], [*operations.values()])
@@ -154,11 +210,11 @@ def check(layer, rows):
         np.testing.assert_array_equal(layer.histogram().counts, counts)
 
 
-def use_randomly(path, seed):
+def use_randomly(path, seed, disk=None):
     torch.manual_seed(seed)
     rows, keep = {}, ("states", "counts")[seed % 2]
     for session in range(3):
-        Session(path, f"{seed} {session}", rows, keep).use(steps=25)
+        Session(path, f"{seed} {session}", rows, keep, disk).use(steps=25)
         store = ts.Store(path)
         assert store.verify().good
         assert not {f"{name}_post_states" for name in rows if rows[name]}.difference(store)
@@ -172,7 +228,18 @@ def test_random_runs(seed, tmp_path):
     use_randomly(tmp_path / "run.zarr", seed)
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_random_runs_on_a_disk_that_is_full_at_times(seed, tmp_path, disk):
+    use_randomly(tmp_path / "run.zarr", seed, disk)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(10, 120))
 def test_many_random_runs(seed, tmp_path):
     use_randomly(tmp_path / "run.zarr", seed)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(10, 120))
+def test_many_random_runs_on_a_disk_that_is_full_at_times(seed, tmp_path, disk):
+    use_randomly(tmp_path / "run.zarr", seed, disk)

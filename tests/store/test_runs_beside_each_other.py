@@ -125,6 +125,21 @@ def test_runs_of_one_model_each_of_which_counts_passes(path):
     assert found == {"second.2_post_states": 5}
 
 
+def test_a_pass_that_comes_to_no_layer_after_another_run_has_ended_takes_none_with_it(path):
+    model = Chosen()
+    with (
+        ts.Store(path, "x", commit_seconds=None) as store,
+        contextlib.suppress(KeyboardInterrupt),
+        ts.capture(model, ["first.2", "second.0"], storage_path=store),
+    ):
+        with ts.capture(model, ["first.0"], storage_path=store):
+            model(DATA, "second")
+            model(DATA, "first")
+        model.first[1].error = KeyboardInterrupt()
+        model(DATA, "first")
+    assert set(instances(path).values()) == {5}
+
+
 def test_a_run_in_which_nothing_has_come_yet_takes_no_pass_of_another(path):
     model = Chosen()
     with ts.Store(path, "x", commit_seconds=None) as store:
@@ -189,7 +204,7 @@ def test_broken_passes_of_two_threads_at_once(path):
     threads = [threading.Thread(target=writer.discard_broken_pass, args=(run,)) for run in (1, 2)]
     for number, thread in enumerate(threads):
         thread.start()
-        wait_until(lambda number=number: writer._rejected[points[2 * number].name])
+        wait_until(lambda number=number: points[2 * number].name in writer._broken)
     for point in points:
         with pytest.raises(ts.errors.StoreClosed, match="takes no more rows"):
             point.append(rows_of(7), 7)
