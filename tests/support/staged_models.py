@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from functorch.compile import make_boxed_func
 from torch import nn
@@ -15,8 +14,6 @@ import tensorstate_gpu as ts
 from tests.support.torch_models import expected_rows, images
 
 KEEP = ("states", "counts")
-# torch itself, when it imports its compiler
-INDUCTOR = pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")
 
 
 def network() -> nn.Sequential:

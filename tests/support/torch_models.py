@@ -3,12 +3,17 @@
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from tensorstate_gpu import StateCaptureHook, testing
+
+# By its text: 2.13 warns with a DeprecationWarning, 2.14 with a FutureWarning. torch itself calls
+# torch.jit where it imports its compiler, and in its first jvp.
+ignores_torchscript = pytest.mark.filterwarnings("ignore:.*torch.jit")
 
 
 def expected_rows(tensor: torch.Tensor, axis: int = -1, threshold: Any = 0.0) -> NDArray[np.uint8]:

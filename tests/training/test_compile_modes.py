@@ -7,6 +7,7 @@ import torch
 
 import tensorstate_gpu as ts
 from tests.support.samples import thinned
+from tests.support.torch_models import ignores_torchscript
 from tests.support.training_loops import batch, network, states_of
 
 pytestmark = pytest.mark.usefixtures("nothing_compiled_before")
@@ -22,7 +23,7 @@ def compiled(model, mode, **options):
     return torch.compile(model, **chosen, **options)
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")  # by torch
+@ignores_torchscript
 @pytest.mark.filterwarnings("ignore:Not enough SMs to use max_autotune_gemm mode")
 @pytest.mark.parametrize(("mode", "fullgraph", "dynamic", "how"), thinned([*QUICK, *WAYS], QUICK))
 def test_each_phase_has_the_batches_that_were_asked_for(mode, fullgraph, dynamic, how):

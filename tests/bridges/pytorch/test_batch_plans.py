@@ -20,6 +20,7 @@ from tensorstate_gpu._process import num_threads
 from tensorstate_gpu.bridges.pytorch.batch_plan import _MOST_KINDS
 from tensorstate_gpu.cpu_fallback import threads
 from tests.support.planned_batches import note_unplanned
+from tests.support.torch_models import ignores_torchscript
 
 NEURONS = 20
 
@@ -131,7 +132,7 @@ def test_what_starts_over(layer, looked_at):
     assert layer.hook.nan_share == 1
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.trace")
+@ignores_torchscript
 def test_passes_that_do_not_count(layer):
     """They pass tensors that are like those before."""
     x = numbers(7)

@@ -11,7 +11,7 @@ from torch import nn
 
 import tensorstate_gpu as ts
 from tests.support.samples import thinned
-from tests.support.torch_models import images
+from tests.support.torch_models import ignores_torchscript, images
 
 pytestmark = pytest.mark.usefixtures("nothing_compiled_before")
 
@@ -132,7 +132,7 @@ WAYS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@ignores_torchscript
 @pytest.mark.parametrize("way", WAYS)
 def test_a_layer_that_was_bypassed_has_no_measures(way):
     run = way(Network())
@@ -151,7 +151,7 @@ def test_a_layer_that_was_bypassed_has_no_measures(way):
         missed.entropy()
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@ignores_torchscript
 def test_a_layer_that_was_bypassed_is_refused_while_it_is_captured():
     model = ts.build_efficiency_model(Network(), "Linear")
     model(images(8, 4))

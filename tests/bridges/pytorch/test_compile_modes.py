@@ -17,7 +17,7 @@ from torch.utils import checkpoint
 
 import tensorstate_gpu as ts
 from tests.support.samples import thinned
-from tests.support.torch_models import expected_rows, images
+from tests.support.torch_models import expected_rows, ignores_torchscript, images
 
 pytestmark = pytest.mark.usefixtures("nothing_compiled_before")
 
@@ -102,7 +102,7 @@ ALL = [(way, stage_rows) for way in WAYS for stage_rows in (None, 1000)]
 QUICK = [("fullgraph", None), ("dynamic shapes", None), ("regional", 1000)]
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")  # by torch
+@ignores_torchscript
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 @pytest.mark.parametrize(("way", "stage_rows"), thinned(ALL, QUICK))
 def test_each_batch_is_counted_once(way, stage_rows):

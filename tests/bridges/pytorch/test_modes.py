@@ -1,6 +1,5 @@
 """PyTorch's other ways to run a model: recomputed, traced, transformed, cast."""
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,14 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.checkpoint import checkpoint_sequential
 
 import tensorstate_gpu as ts
-from tests.support.torch_models import Checkpointed, expected_rows, hooks_of, images, perceptron
+from tests.support.torch_models import (
+    Checkpointed,
+    expected_rows,
+    hooks_of,
+    ignores_torchscript,
+    images,
+    perceptron,
+)
 
 
 @pytest.mark.parametrize("keep", ["states", "counts"])
@@ -69,7 +75,7 @@ def test_capture_goes_on_after_fake_tensors():
     assert model.efficiency_layers[0].state_count == 5
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.jit is on its way out
+@ignores_torchscript
 def test_tracing_is_not_counted():
     model, x = perceptron(), images(5, 6)
     bare = model(x)
@@ -130,11 +136,11 @@ def test_make_fx_is_not_counted():
     assert run.instance_count == 5
 
 
+@ignores_torchscript
 def test_scripting_a_captured_model_is_refused():
     model = perceptron()
     refused = pytest.raises(ts.errors.NotCapturable, match=r"captured.*torch\.jit\.script")
-    with ts.capture(model, "Linear") as run, warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit is on its way out
+    with ts.capture(model, "Linear") as run:
         with refused:
             torch.jit.script(model)
         with refused:
@@ -165,8 +171,7 @@ DERIVATIVES = {
 }
 
 
-# torch itself, in its first jvp
-@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+@ignores_torchscript
 @pytest.mark.parametrize("derivative", DERIVATIVES)
 def test_derivatives_of_torch_func(derivative):
     model, x = perceptron(), images(5, 6)

@@ -14,7 +14,7 @@ from tests.support.torch_models import images
 
 # torch announces that all of this moves to torchao.
 pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated"),
     pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning"),
     pytest.mark.filterwarnings("ignore:Please use quant_min:UserWarning"),
 ]

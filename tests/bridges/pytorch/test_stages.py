@@ -19,7 +19,6 @@ from tensorstate_gpu.bridges.pytorch.hooks import StateCaptureHook
 from tensorstate_gpu.bridges.pytorch.staged_hook import StagedHook
 from tests.support.samples import thinned
 from tests.support.staged_models import (
-    INDUCTOR,
     KEEP,
     Graph,
     batch,
@@ -28,7 +27,7 @@ from tests.support.staged_models import (
     network,
     staged,
 )
-from tests.support.torch_models import expected_rows, images
+from tests.support.torch_models import expected_rows, ignores_torchscript, images
 
 pytestmark = pytest.mark.usefixtures("nothing_compiled_before")
 
@@ -61,7 +60,7 @@ def test_all_batches_are_counted(keep, backend):
 
 
 @pytest.mark.long
-@INDUCTOR
+@ignores_torchscript
 def test_all_batches_are_counted_by_inductor():
     model = network()
     call = torch.compile(model, fullgraph=True)
@@ -222,7 +221,7 @@ def test_compiled_graphs_use_the_stage_where_it_is():
 
 
 @pytest.mark.long  # it imports inductor
-@INDUCTOR
+@ignores_torchscript
 def test_inductor_splits_cuda_graphs_at_a_capture_but_not_at_a_stage():
     from torch._inductor.utils import is_cudagraph_unsafe_fx_node
 

@@ -10,7 +10,7 @@ from torch import nn
 
 import tensorstate_gpu as ts
 from tests.support.copies import copies
-from tests.support.torch_models import images
+from tests.support.torch_models import ignores_torchscript, images
 
 
 class Skipping(nn.Module):
@@ -180,7 +180,7 @@ def test_a_commit_in_the_middle_of_a_pass_counts_those_that_have_ended(tmp_path)
         assert [point.passes for point in run.values()] == [(3, 3), (3, 3)]
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@ignores_torchscript
 @copies("copy", "deepcopy", "pickle")
 def test_a_store_of_a_layer_that_was_bypassed_has_no_measures(tmp_path, copied):
     model = ts.build_efficiency_model(

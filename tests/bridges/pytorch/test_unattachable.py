@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import tensorstate_gpu as ts
-from tests.support.torch_models import hooks_of, images
+from tests.support.torch_models import hooks_of, ignores_torchscript, images
 
 
 def network() -> nn.Sequential:
@@ -23,10 +23,7 @@ def trace(model: nn.Module) -> torch.jit.ScriptModule:
     return torch.jit.trace(model, torch.ones(2, 4))
 
 
-torchscript = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
-
-
-@torchscript
+@ignores_torchscript
 @pytest.mark.parametrize("make", [script, trace])
 def test_torchscript_is_refused(make):
     with pytest.raises(ValueError, match="model is TorchScript, which runs no hooks"):
@@ -59,7 +56,7 @@ def test_torch_puts_its_cuda_graphs_where_we_look():
     assert "func.forward = make_graphed_forward(" in source
 
 
-@torchscript
+@ignores_torchscript
 @pytest.mark.parametrize("replace", [replaced_by_a_script, replaced_by_a_cuda_graph])
 def test_layers_that_a_replaced_forward_bypasses_are_refused(replace):
     model = nn.Sequential(network(), nn.Linear(2, 2))
@@ -70,7 +67,7 @@ def test_layers_that_a_replaced_forward_bypasses_are_refused(replace):
     ts.build_efficiency_model(model, "1")
 
 
-@torchscript
+@ignores_torchscript
 def test_a_failed_attempt_leaves_no_store(tmp_path):
     outer = nn.Sequential(nn.Linear(4, 4), script(network()))
     for _ in range(2):

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 
 
 @pytest.mark.long  # to import the compiler takes seconds
-@pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")  # by torch
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method`")  # by torch
 @pytest.mark.parametrize("keep", ["states", "counts"])
 def test_compiled_models(on_cuda, keep):
     """One graph of the model and its captures, for batches of two streams, overwritten at once."""
