@@ -23,6 +23,7 @@ FILES = (
         "generating.py",
         "what_is_over.py",
         "own_functions.py",
+        "kept_traces.py",
     ),
 )
 PROCESSES = {
