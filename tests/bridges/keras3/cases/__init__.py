@@ -24,6 +24,7 @@ FILES = (
         "what_is_over.py",
         "own_functions.py",
         "kept_traces.py",
+        "own_compiling.py",
     ),
 )
 PROCESSES = {
