@@ -40,7 +40,7 @@ def _context_of_captures() -> Any:
     """Return the context whose value has a key for each capture that a call is for."""
     import jax
 
-    return jax.make_user_context(())
+    return jax.make_user_context(())  # type: ignore[no-untyped-call]
 
 
 def code_keeps_traces(model: Any) -> bool:
