@@ -1,8 +1,9 @@
 """Keras 3: hands tensors to a capture point on each backend, also inside graphs."""
 
 import sys
+from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import keras
 
@@ -15,6 +16,18 @@ from tensorstate_gpu.errors import NotCapturable
 from .arrivals import GraphCall, as_own_mask
 from .points import KerasPoint
 from .this_call import place_of_this_call
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def outside_of_graphs(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Let torch.compile, in the code of a layer, end its graph before a call of a function."""
+    if keras.backend.backend() != "torch":
+        return function
+    from ..pytorch.untraced import untraced
+
+    return untraced(function)
 
 
 def pack_and_record(point: KerasPoint, tensor: Any, axis: int) -> None:

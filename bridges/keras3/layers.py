@@ -18,7 +18,7 @@ from tensorstate_gpu._layers.layer_states import LayerStates
 from tensorstate_gpu._listed_names import listed_names
 from tensorstate_gpu.errors import NotCapturable
 
-from .backends import capture_tensor, supports_jit
+from .backends import capture_tensor, outside_of_graphs, supports_jit
 from .copied_points import config_of_place, put_in_place
 from .masks import own_mask
 from .points import KerasPoint
@@ -194,6 +194,7 @@ class Probe:
         """Return the probe of the call that a node of a graph makes."""
         return (self, *self.later)[self.sites.get(node, 1) - 1]
 
+    @outside_of_graphs
     def capture(self, value: Any, own_mask: Callable[[], Any] = _no_mask) -> Any:
         """Capture the first tensor, and return the value to continue with.
 

@@ -4,6 +4,7 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ from tensorstate_gpu._capturing.pass_times import PassTimes
 
 from .host_calls import runs_eagerly, tell_of_call
 from .input_order import InputOrder, order_of_this_call
+from .kept_traces import OwnTraces
 from .tensors import axes_of, first_tensor
 from .this_call import in_symbolic_call, is_uncounted
 from .training_mode import EVALUATION, TRAINING, kind_of_pass, takes_call
@@ -74,12 +76,14 @@ class ModelPasses:
     Backends tell of them whenever they execute the model, in its order. Threads that run it eagerly
     each know their own; the pass of a batch that a graph brings, in whatever thread, is the last
     one. ``wants_training``: whether passes of the training are wanted, or of the evaluation, where
-    it is known what a pass is; None for all.
+    it is known what a pass is; None for all. ``traces``: those of JAX that are for this capture
+    alone, where layers may be captured inside of functions that keep some.
     """
 
     def __init__(self, options: CaptureOptions) -> None:
         self.times = PassTimes()
         self.wants_training: bool | None = None
+        self.traces: OwnTraces | None = None
         self._latest: Pass | None = None
         self._here = _OfThread()
         self._options = options
@@ -116,6 +120,10 @@ class ModelPasses:
         """Return whether passes of a kind are captured."""
         wanted = TRAINING if self.wants_training else EVALUATION
         return None in (self.wants_training, kind) or kind == wanted
+
+    def take_call(self) -> bool:
+        """Return whether the options let the running call be captured."""
+        return takes_call(self._options)
 
     def around(
         self,
@@ -155,7 +163,8 @@ class ModelPasses:
             here.running, here.begun = here.begun, None
         passed = here.running
         try:
-            result = call(*args, **kwargs)
+            with nullcontext() if self.traces is None else self.traces.of_call(in_graph=in_graph):
+                result = call(*args, **kwargs)
         except BaseException:
             if not in_graph and passed is not None:
                 self.times.note_over(passed.time)
@@ -168,7 +177,7 @@ class ModelPasses:
     def _counts(self, tensor: object) -> bool:
         if tensor is None or in_symbolic_call(tensor):
             return False
-        return takes_call(self._options) and not is_uncounted()
+        return self.take_call() and not is_uncounted()
 
     def _begin(
         self,

@@ -12,6 +12,7 @@ import keras
 from .backends import supports_jit
 from .functional import map_first_argument
 from .host_calls import runs_eagerly
+from .kept_traces import OwnTraces
 from .layers import Probe
 from .masks import own_mask
 from .own_functions import OF_KERAS, forget_traces, tracing_anew
@@ -70,13 +71,18 @@ def count_passes(
     retrace_users: Callable[[], None],
 ) -> None:
     """Count the passes of a model, until all points are detached."""
-    attached = len(points)
+    attached, passes.traces = len(points), OwnTraces(model)
+    were_taken = True  # the calls that functions of layers were traced in
 
     def call(original: Call, *args: object, **kwargs: object) -> object:
-        if runs_eagerly():
-            return passes.around(model, original, args, kwargs)
-        with tracing_anew(model):
-            return passes.around(model, original, args, kwargs)
+        nonlocal were_taken
+        if not runs_eagerly():
+            with tracing_anew(model):
+                return passes.around(model, original, args, kwargs)
+        if passes.take_call() != were_taken:
+            were_taken = not were_taken
+            forget_traces(model)
+        return passes.around(model, original, args, kwargs)
 
     restore = _replace_call(model, "call", call)
 

@@ -23,6 +23,8 @@ FILES = (
         "generating.py",
         "what_is_over.py",
         "own_functions.py",
+        "kept_traces.py",
+        "own_compiling.py",
     ),
 )
 PROCESSES = {

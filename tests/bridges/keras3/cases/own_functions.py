@@ -111,3 +111,15 @@ def test_a_model_trains_as_without_captures():
         trained.append(model.get_weights())
     for bare, captured in zip(*trained, strict=True):
         np.testing.assert_array_equal(bare, captured)
+
+
+@pytest.mark.parametrize("when", ["train", "eval"])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_trace_of_passes_that_are_captured_is_not_taken_for_others(first, when):
+    model = with_functions()
+    model(X)
+    with ts.capture(model, ["inner/dense", "last"], when=when) as run:
+        for training in (first, not first, first):
+            model(X, training=training)
+    states = 14 if first == (when == "train") else 7
+    assert counts(run) == {"inner/dense_states": states, "last_states": states}
