@@ -111,11 +111,11 @@ def run_compiled(layer, x):
 
 
 def in_a_function_of_the_module():
-    class OfModule(Without):
+    class ModuleScan(Without):
         def call(self, x):
             return run_compiled(self.relu, x)
 
-    return OfModule()
+    return ModuleScan()
 
 
 def in_stateless_call():
