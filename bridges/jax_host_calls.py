@@ -24,9 +24,9 @@ try:
 except ImportError:  # most of it is JAX's own, and a later version may have it elsewhere
     _callback_op_sharding = None  # type: ignore[assignment]
 try:
-    from jax.extend.core import take_current_trace
-except ImportError:  # before JAX 0.10
-    from jax._src.core import take_current_trace
+    from jax._src.core import trace_state_clean
+except ImportError:  # calls are made in order all the same, later
+    trace_state_clean = None  # type: ignore[assignment]
 
 # What is called with the sizes of the batch axes, and with arrays that begin with these.
 Host = Callable[..., None]
@@ -55,10 +55,10 @@ def call_host(host: Host, *arrays: Any) -> Any:
 def in_transformation() -> bool:
     """Return whether JAX traces a function now, whose operations it may execute later.
 
-    Arrays that such a function does not get as arguments are no tracers in it.
+    Arrays that such a function does not get as arguments are no tracers in it. No public function
+    of JAX tells: take_current_trace() of jax.extend leaves nothing behind since 0.12.
     """
-    with take_current_trace() as current, take_current_trace() as outermost:
-        return current is not outermost
+    return trace_state_clean is None or not trace_state_clean()
 
 
 def tie_to(x: Any, marker: Any) -> Any:

@@ -35,6 +35,7 @@ def without_internals(monkeypatch):
     with monkeypatch.context() as patched:  # JAX itself has them
         patched.delattr(jax._src.callback, "_callback_op_sharding")
         spec.loader.exec_module(module)
+    module.trace_state_clean = None  # which JAX calls while it is imported
     return module
 
 

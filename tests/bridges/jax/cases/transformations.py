@@ -2,6 +2,7 @@
 
 import itertools
 import operator
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +12,33 @@ import pytest
 import tensorstate_gpu as ts
 from tensorstate_gpu import testing as oracle
 from tensorstate_gpu._arrays.elements import ELEMENT_TYPES
+from tensorstate_gpu.bridges import jax_host_calls
 from tests.support.samples import thinned
 
 NAMES = ["float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "int8", "uint16", "bool"]
+
+
+X = jnp.ones(3)
+TRANSFORMATIONS = {"jit": jax.jit, "vmap": jax.vmap, "grad": lambda f: jax.grad(lambda x: f(x)[0])}
+
+
+@pytest.mark.parametrize("transformation", TRANSFORMATIONS)
+def test_it_is_known_whether_operations_run_now(transformation):
+    """If not, eager passes would share one clock: threads that run them side by side, too."""
+    seen = []
+
+    def pass_():
+        def watched(x):
+            seen.append(jax_host_calls.in_transformation())
+            return x
+
+        watched(X)
+        TRANSFORMATIONS[transformation](watched)(X)
+
+    pass_()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(pass_).result()
+    assert seen == [False, True] * 2
 
 
 def numbers(name, shape=(6, 11, 4)):
