@@ -22,9 +22,11 @@ def check_device(device: str | None) -> None:
         return
     try:
         import torch
-
+    except ImportError:
+        raise ValueError("--device is for PyTorch, which is not installed") from None
+    try:
         torch.zeros(1, device=device).item()
-    except Exception as error:  # AssertionError, RuntimeError, ImportError: each device has its own
+    except Exception as error:  # AssertionError, RuntimeError: each device has its own
         reason = re.split(r"\n|\. ", str(error), maxsplit=1)[0]  # of pages of text in some cases
         raise ValueError(f"--device {device}: PyTorch cannot use it here ({reason})") from None
 

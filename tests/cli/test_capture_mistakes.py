@@ -9,6 +9,7 @@ import sys
 import pytest
 
 import tensorstate_gpu as ts
+from tensorstate_gpu._cli.model_calls import check_device
 from tensorstate_gpu.store.folder import FileSystemCalls, Folder
 
 pytestmark = pytest.mark.usefixtures("users_folder")
@@ -64,6 +65,13 @@ def test_mistakes(arguments, refused, users_folder):
     store = () if "--store" in given else ("--store", "run.zarr")
     assert said in refused("capture", *given, *inputs, *store)
     assert {*os.listdir()} - {"__pycache__"} == {"broken.py", "mine.py"}
+
+
+def test_a_device_without_pytorch(monkeypatch):
+    """Such as of a Keras model, for which no device can be given."""
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ValueError, match="--device is for PyTorch, which is not installed"):
+        check_device("cpu")
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root writes anywhere")
