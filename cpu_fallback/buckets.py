@@ -110,7 +110,7 @@ def _sample_cells(
 
 def split_buckets(bounds: NDArray[np.int64], parts: int) -> list[Range]:
     """Split the buckets into ranges with about the same number of keys."""
-    cuts = np.searchsorted(bounds, [bounds[-1] * part // parts for part in range(parts + 1)])
+    cuts = bounds.searchsorted([bounds[-1] * part // parts for part in range(parts + 1)])
     cuts[-1] = len(bounds) - 1
     return [(int(first), int(last)) for first, last in itertools.pairwise(cuts)]
 

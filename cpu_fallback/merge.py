@@ -114,7 +114,7 @@ def write_pieces(
     """
     packed = np.empty((sum(found), row_bytes), np.uint8)
     counts = np.empty(len(packed), np.int64)
-    ends = np.cumsum(found)
+    ends = np.array(found, np.int64).cumsum()
     # Without functions of Python for each piece: a few rows are counted in 20 us.
     up_to = map(packed.__getitem__, map(slice, ends))
     run(write, [*zip(*zip(*pieces, strict=True), up_to, repeat(counts), ends - found)])
