@@ -1,32 +1,17 @@
 """Disks that are full in the middle of a pass: nothing of the half pass is ever committed."""
 
-import errno
-import os
 import shutil
-import sys
 from itertools import product
 
 import pytest
 import torch
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.store.folder import FileSystemCalls, Folder
+from tensorstate_gpu.store.folder import Folder
+from tests.support.full_disk import Disk
 from tests.support.samples import sample, sweep
 
 BATCHES = torch.randn(6, 5, 6, generator=torch.Generator().manual_seed(0))
-
-
-class Disk(FileSystemCalls):
-    """A disk that has room for so many more files, if that is known."""
-
-    def __init__(self, room=sys.maxsize):
-        self.room = room
-
-    def write(self, path, parts):
-        if self.room <= 0:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        self.room -= 1
-        super().write(path, parts)
 
 
 @pytest.fixture

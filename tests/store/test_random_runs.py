@@ -1,8 +1,6 @@
 """Random use of one store by several runs of a model, beside plain lists of what it must have."""
 
 import contextlib
-import errno
-import os
 import random
 import sys
 
@@ -12,7 +10,8 @@ import torch
 
 import tensorstate_gpu as ts
 from tensorstate_gpu import testing
-from tensorstate_gpu.store.folder import FileSystemCalls, Folder
+from tensorstate_gpu.store.folder import Folder
+from tests.support.full_disk import Disk
 from tests.support.torch_models import Breaking
 
 SIZES = ((8, 16), (24, 8), (5, 9))
@@ -44,18 +43,6 @@ class Tasks(torch.nn.Module):
             f"tasks.{task}.{place}": [bytes(row) for row in ts.compress_states(a.numpy() > 0)]
             for place, a in zip((0, 2), each, strict=True)
         }
-
-
-class Disk(FileSystemCalls):
-    """A disk that has room for so many more files."""
-
-    room = sys.maxsize
-
-    def write(self, path, parts):
-        if self.room <= 0:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        self.room -= 1
-        super().write(path, parts)
 
 
 @pytest.fixture
