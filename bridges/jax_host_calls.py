@@ -140,12 +140,17 @@ else:
 mlir.register_lowering(_HOST_CALL, _lowering, cacheable=False)
 
 
+def is_inside_checkpoint() -> bool:
+    """Return whether jax.checkpoint traces now, whose function may not call the host."""
+    return in_transformation() and runs_in("jax", "ad_checkpoint")
+
+
 def _raise_inside_checkpoint() -> None:
     """Raise RuntimeError while jax.checkpoint traces.
 
     JAX would raise an error later, without naming a workaround.
     """
-    if runs_in("jax", "ad_checkpoint"):
+    if is_inside_checkpoint():
         raise RuntimeError(
             "states cannot be recorded inside jax.checkpoint (remat), where JAX allows no "
             "callbacks: return compress_states(x) from the function, and record it outside "

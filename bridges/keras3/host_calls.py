@@ -31,6 +31,15 @@ def runs_eagerly() -> bool:
     return True
 
 
+def may_call_host() -> bool:
+    """Return whether what is executed, or put into a graph, can tell of it: see call_host()."""
+    if keras.backend.backend() != "jax":
+        return True
+    from .. import jax_host_calls
+
+    return not jax_host_calls.is_inside_checkpoint()
+
+
 def tell_of_call(
     begin: Tell, end: Tell, like: object, values: Sequence[object], call: Callable[[], object]
 ) -> object:

@@ -6,7 +6,7 @@ is traced for a capture is kept beside what was traced before, which stays as it
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from types import CodeType, ModuleType
 from typing import Any
@@ -19,11 +19,15 @@ class OwnTraces:
 
     Without a graph, each operation is a function that JAX keeps, and to compile all of them takes
     seconds. So that is only done where the code of layers uses what keeps traces.
+
+    What jax.checkpoint keeps of a function has the weights that it used in it: in a graph, tracers
+    of that graph, for which another one raises an error. So each graph has traces of its own then.
     """
 
     def __init__(self, model: Any) -> None:
         self._is_jax = keras.backend.backend() == "jax"
         self._also_eagerly = self._is_jax and code_keeps_traces(model)
+        self._with_tracers = self._is_jax and code_keeps_traces(model, of=is_checkpoint)
         self._key = object()
 
     def of_call(self, *, in_graph: bool) -> AbstractContextManager[Any]:
@@ -31,7 +35,8 @@ class OwnTraces:
         if not ((self._is_jax and in_graph) or self._also_eagerly):
             return nullcontext()
         captures = _context_of_captures()
-        made: AbstractContextManager[Any] = captures((*captures.value, self._key))
+        key = object() if in_graph and self._with_tracers else self._key
+        made: AbstractContextManager[Any] = captures((*captures.value, key))
         return made
 
 
@@ -43,23 +48,34 @@ def _context_of_captures() -> Any:
     return jax.make_user_context(())  # type: ignore[no-untyped-call]
 
 
-def code_keeps_traces(model: Any) -> bool:
+def keeps_any(names: set[str]) -> bool:
+    """Return whether code with these names uses a function of JAX that keeps what it has traced."""
+    return any("jit" in name for name in names) or not names.isdisjoint(_LOOPS | _CHECKPOINTS)
+
+
+def is_checkpoint(names: set[str]) -> bool:
+    """Return whether code with these names uses jax.checkpoint, also as keras.remat."""
+    return not names.isdisjoint(_CHECKPOINTS)
+
+
+def code_keeps_traces(model: Any, of: Callable[[set[str]], bool] = keeps_any) -> bool:
     """Return whether code of layers that are not of Keras uses functions that keep traces.
 
-    As far as names tell: what those call by other ways is not found.
+    As far as names tell, by which ``of`` decides: what those call by other ways is not found.
     """
     seen: set[object] = set()
     layers = [each for each in model._flatten_layers() if not _is_of_a_library(type(each))]
     kinds = {kind for each in layers for kind in type(each).__mro__ if not _is_of_a_library(kind)}
     owners: list[Any] = [*layers, *kinds]
-    return any(_keeps_traces(value, seen) for owner in owners for value in vars(owner).values())
+    values = [value for owner in owners for value in vars(owner).values()]
+    return any(_uses(of, value, seen) for value in values)
 
 
-def _keeps_traces(value: Any, seen: set[object]) -> bool:
+def _uses(of: Callable[[set[str]], bool], value: Any, seen: set[object]) -> bool:
     """Return whether a value is a function of jax.jit, or one whose code uses what keeps traces."""
     import jax
 
-    if isinstance(value, type(jax.jit(len))):
+    if of is keeps_any and isinstance(value, type(jax.jit(len))):
         return True
     function: Any = getattr(value, "__wrapped__", value)
     code = getattr(function, "__code__", None)
@@ -67,13 +83,12 @@ def _keeps_traces(value: Any, seen: set[object]) -> bool:
         return False
     seen.add(code)
     names = _names_in(code)
-    if any("jit" in name for name in names) or not names.isdisjoint(_LOOPS):
-        return True
-    return any(_keeps_traces(each, seen) for each in _named(function.__globals__, names))
+    return of(names) or any(_uses(of, each, seen) for each in _named(function.__globals__, names))
 
 
 # They keep what they have traced of a function that is there for longer, such as a layer.
 _LOOPS = {"associative_scan", "cond", "fori_loop", "scan", "switch", "while_loop"}
+_CHECKPOINTS = {"checkpoint", "remat"}
 
 
 def _names_in(code: CodeType) -> set[str]:

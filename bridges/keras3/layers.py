@@ -20,6 +20,7 @@ from tensorstate_gpu.errors import NotCapturable
 
 from .backends import capture_tensor, outside_of_graphs, supports_jit
 from .copied_points import config_of_place, put_in_place
+from .host_calls import may_call_host
 from .masks import own_mask
 from .points import KerasPoint
 from .tensors import first_tensor, has_no_neurons, unsupported_reason
@@ -208,7 +209,8 @@ class Probe:
         if tensor is None:
             raise TypeError(f"{self.point.name}: no tensor in {type(value).__name__}")
         if self.point.model_passes is not None and has_no_neurons(tensor):
-            self.point.tell_of_no_neurons(tuple(tensor.shape))
+            example = f"as one with shape {tuple(tensor.shape)}"
+            self.point.tell_of_left_out("that leave no axis of neurons", example)
             return value
         if isinstance(tensor, keras.KerasTensor):
             self.check(tensor)
@@ -216,6 +218,10 @@ class Probe:
             self.point.note_symbol(tensor.shape)
             return value
         if not takes_call(self.point.options) or is_uncounted():
+            return value
+        if not may_call_host():
+            cause = "where JAX does not let them call the host"
+            self.point.tell_of_left_out("inside jax.checkpoint (keras.remat)", cause)
             return value
         mask = own_mask() if self.point.options.mask is True else None
         captured = capture_tensor(self.point, tensor, self.check(tensor), mask)

@@ -17,7 +17,7 @@ from tensorstate_gpu._capturing.pass_log import PassLog
 from tensorstate_gpu._capturing.pass_notes import Mask, validated_mask
 from tensorstate_gpu._capturing.pass_times import PassTimes
 
-from .host_calls import runs_eagerly, tell_of_call
+from .host_calls import may_call_host, runs_eagerly, tell_of_call
 from .input_order import InputOrder, order_of_this_call
 from .kept_traces import OwnTraces
 from .tensors import axes_of, first_tensor
@@ -177,7 +177,7 @@ class ModelPasses:
     def _counts(self, tensor: object) -> bool:
         if tensor is None or in_symbolic_call(tensor):
             return False
-        return self.take_call() and not is_uncounted()
+        return self.take_call() and not is_uncounted() and may_call_host()
 
     def _begin(
         self,

@@ -35,7 +35,8 @@ class KerasPoint(CalledPoint):
     _taken, _taken_at = 0, -1  # states of the pass that begins at this time
     _told_of_mask = False
     _neurons: int | None = None  # of its first batch
-    _told_of_neurons = _told_of_none = False
+    _told_of_neurons = False
+    _left_out: tuple[str, ...] = ()  # kinds of calls, of which it has told
 
     def __init__(self, *args: Any, **keywords: Any) -> None:
         super().__init__(*args, **keywords)
@@ -185,13 +186,12 @@ class KerasPoint(CalledPoint):
             )
         return True
 
-    def tell_of_no_neurons(self, shape: tuple[int | None, ...]) -> None:
-        """Warn once that a call of a layer is left out; the model does not fail for it."""
-        if not self._told_of_none and not self.intake.is_stopped:
-            self._told_of_none = True
+    def tell_of_left_out(self, which: str, why: str) -> None:
+        """Warn once that such calls of a layer are left out; the model does not fail for them."""
+        if which not in self._left_out and not self.intake.is_stopped:
+            self._left_out = (*self._left_out, which)
             warn_user(
-                f"{self.name}: calls of the layer that leave no axis of neurons are not captured, "
-                f"as one with shape {shape}",
+                f"{self.name}: calls of the layer {which} are not captured, {why}",
                 SkippedLayersWarning,
             )
 

@@ -25,6 +25,7 @@ FILES = (
         "own_functions.py",
         "kept_traces.py",
         "own_compiling.py",
+        "checkpoints.py",
     ),
 )
 PROCESSES = {
