@@ -11,7 +11,7 @@ class ListedNames:
     """
 
     __slots__ = ()
-    _listed: ClassVar[frozenset[str]] = frozenset()  # for users: those of a class and of its bases
+    _listed: ClassVar[str] = ""  # names for users, of this class alone: each base lists its own
 
     def __dir__(self) -> Iterable[str]:
         listed = listed_names(type(self))
@@ -19,5 +19,7 @@ class ListedNames:
 
 
 def listed_names(kind: type) -> frozenset[str]:
-    """Return the names for users that a class has."""
-    return frozenset().union(*(vars(base).get("_listed", ()) for base in kind.__mro__))
+    """Return the names for users that a class has: none where it doesn't say."""
+    return frozenset(
+        name for base in kind.__mro__ for name in vars(base).get("_listed", "").split()
+    )

@@ -61,7 +61,7 @@ class StateCaptureHook(PassPoint):
 
     __module__ = "tensorstate_gpu"
 
-    _listed = frozenset(("active", "attach", "detach", "load_state_dict", "state_dict"))
+    _listed = "active attach detach load_state_dict state_dict"
     _skipped_as = ""  # what was passed in a call that was skipped
     _place = "post"  # at its module
 

@@ -93,7 +93,7 @@ class CapturePoint(PointStates):
 
     __module__ = "tensorstate_gpu"
 
-    _listed = frozenset(("append", "close", "declare", "flush", "labels", "record", "reset_states"))
+    _listed = "append close declare flush labels record reset_states"
     capture_on: bool = True
     takes_stage_rows = False
     may_be_slice = False  # whether these may be some of the layer's neurons only: nothing tells

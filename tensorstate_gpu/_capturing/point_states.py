@@ -18,12 +18,7 @@ from tensorstate_gpu.errors import NothingCaptured, SliceOfNeurons
 class PointStates(LayerStates):
     """How states are captured, and what reads those that an intake has received."""
 
-    _listed = frozenset(
-        (
-            *("capture_on", "disk_path", "firing", "keep", "neuron_axis", "read_at_once"),
-            "threshold",
-        )
-    )
+    _listed = "capture_on disk_path firing keep neuron_axis read_at_once threshold"
 
     capture_on: bool
     options: CaptureOptions

@@ -7,6 +7,7 @@ from tensorstate_gpu import information
 from tensorstate_gpu._arguments import flag
 from tensorstate_gpu._html import html_table
 from tensorstate_gpu._layers.labels import Label
+from tensorstate_gpu._listed_names import ListedNames
 from tensorstate_gpu._process.progress import ProgressCallback, complete
 from tensorstate_gpu._states.grouped_counts import RankGroups
 from tensorstate_gpu._states.state_counts import RankCounts
@@ -188,7 +189,7 @@ class RankLayer:
         return self.histogram().efficiency(alpha1, alpha2, estimator)
 
 
-class RankRun(Mapping[str, RankLayer]):
+class RankRun(ListedNames, Mapping[str, RankLayer]):
     """The layers of a run with the states of all ranks, in the model's order; see Run.sync().
 
     ``run["relu_post_states"]``, ``run["relu"]`` and ``run[0]`` are layers, as those of a Run are.
@@ -198,6 +199,7 @@ class RankRun(Mapping[str, RankLayer]):
     __module__ = "tensorstate_gpu"
 
     __eq__, __hash__ = object.__eq__, object.__hash__
+    _listed = "efficiency_layers get items keys network_efficiency ranks report values"
 
     def __init__(self, layers: Iterable[RankLayer], ranks: int) -> None:
         self._layers = {layer.name: layer for layer in layers}

@@ -47,6 +47,7 @@ class Run(MeasuredNetwork[CapturePoint]):
     __module__ = "tensorstate_gpu"
 
     has_ended = False  # set when the block of capture() ends
+    _listed = "close instance_count labels paused point reset save static_labels sync"
 
     def __init__(self, points: Iterable[CapturePoint] = ()) -> None:
         self._by_name: dict[str, CapturePoint] = {}

@@ -21,12 +21,9 @@ from tensorstate_gpu.errors import (
 class CapturedLayer(ListedNames, ABC):
     """A layer of which states were captured."""
 
-    _listed = frozenset(
-        (
-            *("name", "attributes", "axis", "axis_origin", "failed_passes", "instance_count"),
-            *("nan_share", "neurons", "other_names", "passes", "spatial_shape", "state_count"),
-            "states_per_instance",
-        )
+    _listed = (
+        "name attributes axis axis_origin failed_passes instance_count nan_share neurons "
+        "other_names passes spatial_shape state_count states_per_instance"
     )
     name: str
 

@@ -27,19 +27,9 @@ class LayerCounts(CapturedLayer):
     counted_by(), counted_groups(), counted_groups_by(). The others load what these return.
     """
 
-    _listed = frozenset(
-        (
-            *(
-                "counted",
-                "counted_by",
-                "counted_groups",
-                "counted_groups_by",
-                "counts",
-                "counts_by",
-            ),
-            *("efficiency", "entropy", "estimate", "grouped", "grouped_by", "histogram"),
-            *("max_entropy", "state_ids", "states"),
-        )
+    _listed = (
+        "counted counted_by counted_groups counted_groups_by counts counts_by efficiency "
+        "entropy estimate grouped grouped_by histogram max_entropy state_ids states"
     )
 
     @property

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class LayerStates(LayerCounts):
     """Counts, measures and rows of one layer. Most raise ValueError while nothing is captured."""
 
-    _listed = frozenset(("chunks", "raw_states", "to_arrow", "to_pandas", "to_parquet", "units"))
+    _listed = "chunks raw_states to_arrow to_pandas to_parquet units"
 
     def snapshot(self) -> tuple[Iterator[NDArray[np.uint8]], Ledger]:
         """Return the current rows, in chunks, with the matching ledger. Both can be read once."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu import information
+from tensorstate_gpu._listed_names import ListedNames
 from tensorstate_gpu._states.measured_counts import MeasuredCounts
 from tensorstate_gpu.information import Estimate
 from tensorstate_gpu.information.dependence_trees import code_lengths, with_constant
@@ -21,10 +22,11 @@ Counts = TypeVar("Counts", bound=MeasuredCounts, covariant=True)
 OtherCounts = TypeVar("OtherCounts", bound=MeasuredCounts)
 
 
-class CountsByGroup(Generic[Counts]):
+class CountsByGroup(ListedNames, Generic[Counts]):
     """How often each distinct state occurred in each of some groups of instances."""
 
     __slots__ = ("_parts", "_sample", "_sums")
+    _listed = "estimate load merge neurons parts sample sizes together"
 
     def __init__(self, parts: Sequence[Counts], sample: SampledInstances) -> None:
         """``parts``: of each group, which never change. ``sample``: which instances these are."""

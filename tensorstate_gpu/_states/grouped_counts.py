@@ -63,6 +63,7 @@ class GroupedCounts(CountsByGroup[StateCounts]):
     __module__ = "tensorstate_gpu"
 
     __slots__ = ()
+    _listed = "merge_ranks"
 
     def __init__(
         self,

@@ -16,6 +16,7 @@ from tensorstate_gpu._arrays.frameworks import ranks_of
 from tensorstate_gpu._arrays.host_arrays import host_array
 from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._arrays.ranks_protocol import Ranks
+from tensorstate_gpu._listed_names import ListedNames
 from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu._states.backends import cpu
 from tensorstate_gpu._states.count_checks import check_counts, where_counts_are
@@ -34,7 +35,7 @@ from tensorstate_gpu._states.sums_over_states import TOO_MANY, merged_at_once
 MANY = 32  # histograms, of fewer states on average, which are sorted rather than merged in pairs
 
 
-class StateCounts(MeasuredCounts):
+class StateCounts(ListedNames, MeasuredCounts):
     """How often each distinct state occurred.
 
     Parameters
@@ -65,6 +66,10 @@ class StateCounts(MeasuredCounts):
     __module__ = "tensorstate_gpu"
 
     __slots__ = ("_counts", "_neurons", "_packed")
+    _listed = (
+        "aligned_counts counts counts_of_counts efficiency empty entropy load max_entropy merge "
+        "merge_ranks neurons packed state_ids states to_arrow to_pandas to_parquet total"
+    )
 
     def __init__(self, packed: Any, counts: Any, neurons: int) -> None:
         neurons = positive_integer(neurons, "neurons")

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from tensorstate_gpu import information
+from tensorstate_gpu._listed_names import ListedNames
 from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu.reporting.network_report import report
 from tensorstate_gpu.reporting.report_table import Report
@@ -12,8 +13,10 @@ from tensorstate_gpu.reporting.report_table import Report
 LayerT = TypeVar("LayerT")
 
 
-class MeasuredNetwork(Mapping[str, LayerT]):
+class MeasuredNetwork(ListedNames, Mapping[str, LayerT]):
     """The layers of a network by name, in the model's order, and the measures of the network."""
+
+    _listed = "efficiency_layers get items keys network_efficiency report values"
 
     # Two are equal if they are the same: comparing states is slow, and better said in words.
     __eq__, __hash__ = object.__eq__, object.__hash__

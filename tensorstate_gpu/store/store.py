@@ -88,6 +88,7 @@ class Store(StoredRun[StoredLayer]):
     """
 
     __module__ = "tensorstate_gpu"
+    _listed = "close commit from_tensorstate rewind to_zip"
 
     def __init__(
         self,

@@ -39,7 +39,7 @@ class RowReader(Protocol):
 class StoredRows(LayerStates):
     """Committed states that are read as an array of packed rows, uint8 (states, bytes)."""
 
-    _listed = frozenset(("dtype", "labels", "ndim", "shape", "unassigned_count"))
+    _listed = "dtype labels ndim shape unassigned_count"
 
     @property
     @abstractmethod

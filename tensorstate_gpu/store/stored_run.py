@@ -13,6 +13,8 @@ Layer = TypeVar("Layer", bound=StoredRows)
 class StoredRun(MeasuredNetwork[Layer]):
     """The layers of what is stored, by name, in the model's order: a mapping, as a Run is."""
 
+    _listed = "closed info names verify"
+
     @property
     @abstractmethod
     def names(self) -> list[str]:

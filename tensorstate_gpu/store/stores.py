@@ -27,6 +27,8 @@ class Stores(StoredRun[JoinedLayer]):
 
     __module__ = "tensorstate_gpu.store"
 
+    _listed = "parts unfinished"
+
     def __init__(self, parts: Sequence[Store]) -> None:
         self.parts = tuple(parts)
 

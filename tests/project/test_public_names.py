@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
+from tensorstate_gpu._listed_names import listed_names
 from tests.support.public_doctests import defined_in
 
 ROOT = Path(__file__).parent.parent.parent
@@ -97,6 +98,35 @@ def test_layers_list_what_is_for_users(tmp_path):
         assert not listed & {"accumulator", "check_captured", "facts", "intake", "note", "reader"}
         for name in listed - {"name"}:
             assert hasattr(type(layer), name), name
+
+
+def objects_of_each_kind(tmp_path):
+    layers = layers_of_each_kind(tmp_path)
+    store = ts.Store(tmp_path / "run.zarr")
+    stores = ts.open_stores([tmp_path / "run.zarr"])
+    groups = [layers[0].grouped(2), layers[2].counted_groups(2)]
+    return [*layers, ts.Run(layers[:1]), store, stores, layers[0].histogram(), *groups]
+
+
+def test_each_name_that_a_class_lists_is_there(tmp_path):
+    kinds = [type(each) for each in objects_of_each_kind(tmp_path)]
+    known = {kind: listed_names(kind) for kind in [*kinds, ts.RankRun]}
+    assert all(known.values())
+    listed_elsewhere = {"name", "parts", "ranks"}  # attributes that __init__ sets
+    for kind, names in known.items():
+        assert {name for name in names if not hasattr(kind, name)} <= listed_elsewhere, kind
+
+
+def test_objects_list_what_is_for_users(tmp_path):
+    """Not what estimates, reports and bridges need of them."""
+    internal = {"drain", "group_sums", "group_table", "has_ended", "many_with", "report_origin"}
+    internal |= {"record", "session", "trusted", "unchecked"}
+    *_, run, store, stores, counts, groups, stored_groups = objects_of_each_kind(tmp_path)
+    for each in (run, store, stores, counts, groups, stored_groups):
+        assert not internal & {*dir(each)}, each
+    for network in (run, store, stores):
+        assert {"items", "keys", "network_efficiency", "report", "values"} <= {*dir(network)}
+    assert {"merge", "packed", "entropy"} <= {*dir(counts)}
 
 
 def test_exceptions_are_public_and_built_in_errors_too():
