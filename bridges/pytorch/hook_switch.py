@@ -14,6 +14,7 @@ from torch.utils.hooks import RemovableHandle
 from tensorstate_gpu._capturing.sampling import Sampler
 from tensorstate_gpu._process.interrupts import deferred_interrupts
 
+from .axis_flow import is_in_branch
 from .entrances import IdleWatcher, entrances
 from .hooks import StateCaptureHook
 from .marked_classes import MarkingHook, register_first
@@ -188,7 +189,9 @@ class PassWatch(MarkingHook, MethodWatcher):
         missed = self._switch.missed_tensor
         if not torch.compiler.is_compiling():
             self._switch.begin(module, args, kwargs, sys._getframe(1))
-        elif missed is not None and self._is_root and not module.training and not is_exporting():
+        elif missed is None or not self._is_root or module.training:
+            return
+        elif not is_exporting() and not is_in_branch():
             torch.ops.tensorstate_gpu.note_missed(missed)
 
     def begin_method(self, call: MethodCall) -> None:

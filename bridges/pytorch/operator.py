@@ -12,7 +12,7 @@ except ImportError as error:
     raise ImportError("PyTorch hooks need torch: pip install torch") from error
 from torch.nn.utils.rnn import PackedSequence
 
-from .axis_flow import axes_in_graph
+from .axis_flow import axes_in_graph, is_in_branch
 from .axis_flow.across_graphs import HERE, inputs_of_part
 from .batch_plan import Planned
 from .graph_borders import NOTHING_KNOWN
@@ -91,20 +91,27 @@ class Receiver(MarkingHook):
 
 def capture_in_graph(
     tensor: torch.Tensor, anchor: torch.Tensor, clock: torch.Tensor, batch_axis: str
-) -> None:
+) -> torch.Tensor | None:
     """Let the graph that is made deliver a tensor, whenever it runs, to the receiver of an anchor.
 
-    Exported programs receive nothing: they outlive this process and its keys.
+    Exported programs receive nothing: they outlive this process and its keys. In a branch, nothing
+    may be written, not even to the anchor. There, a copy is returned, which the layer has to pass
+    on in place of the tensor, or the call that makes it would have no use, and not be kept.
     """
-    if not is_exporting():
-        plain = part_in_graph(tensor).detach()  # now the last node of the graph
-        traced = axes_in_graph(batch_axis)
-        torch.ops.tensorstate_gpu.capture(plain, anchor, clock, traced)
+    if is_exporting():
+        return None
+    plain = part_in_graph(tensor).detach()  # now the last node of the graph
+    traced = axes_in_graph(batch_axis)
+    if is_in_branch():
+        passed_on: torch.Tensor = torch.ops.tensorstate_gpu.pass_on(tensor, anchor, clock, traced)
+        return passed_on
+    torch.ops.tensorstate_gpu.capture(plain, anchor, clock, traced)
+    return None
 
 
 def skip_in_graph(anchor: torch.Tensor, *, nested: bool = False) -> None:
     """Like capture_in_graph(), of a call that passes no tensor, or a nested one."""
-    if not is_exporting():
+    if not is_exporting() and not is_in_branch():
         torch.ops.tensorstate_gpu.skip(anchor, nested)
 
 
@@ -114,6 +121,9 @@ _receivers: "weakref.WeakValueDictionary[int, Receiver]" = weakref.WeakValueDict
 _library: Any = torch.library.Library("tensorstate_gpu", "DEF")  # type: ignore[no-untyped-call]
 _library.define(
     "capture(Tensor x, Tensor(a!) anchor, Tensor clock, str traced) -> ()", tags=NOT_IN_CUDA_GRAPHS
+)
+_library.define(
+    "pass_on(Tensor x, Tensor anchor, Tensor clock, str traced) -> Tensor", tags=NOT_IN_CUDA_GRAPHS
 )
 _library.define("skip(Tensor(a!) anchor, bool nested) -> ()", tags=NOT_IN_CUDA_GRAPHS)
 
@@ -131,6 +141,14 @@ def _capture(x: torch.Tensor, anchor: torch.Tensor, clock: torch.Tensor, traced:
         receiver.receive(x, counter.clock_at(x), known, inputs)
 
 
+def _pass_on(
+    x: torch.Tensor, anchor: torch.Tensor, clock: torch.Tensor, traced: str
+) -> torch.Tensor:
+    """Called by branches, like _capture(). Returns a copy: an operator may return no argument."""
+    _capture(x, anchor, clock, traced)
+    return x.clone()
+
+
 def _skip(anchor: torch.Tensor, nested: bool) -> None:
     """Called by compiled graphs, like _capture()."""
     key, active = anchor.tolist()
@@ -144,11 +162,25 @@ def _capture_fake(x: torch.Tensor, anchor: torch.Tensor, clock: torch.Tensor, tr
     tell_dynamo()  # it may have been imported since the model was captured
 
 
+def _pass_on_fake(
+    x: torch.Tensor, anchor: torch.Tensor, clock: torch.Tensor, traced: str
+) -> torch.Tensor:
+    _capture_fake(x, anchor, clock, traced)
+    return x.clone()
+
+
+def _pass_on_gradient(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    return gradient, None, None, None
+
+
 def _skip_fake(anchor: torch.Tensor, nested: bool) -> None:
     """Do nothing."""
 
 
 _library.impl("capture", _capture, "CompositeExplicitAutograd")
+_library.impl("pass_on", _pass_on, "CompositeExplicitAutograd")
 _library.impl("skip", _skip, "CompositeExplicitAutograd")
 torch.library.register_fake("tensorstate_gpu::capture", _capture_fake, lib=_library)
+torch.library.register_fake("tensorstate_gpu::pass_on", _pass_on_fake, lib=_library)
+torch.library.register_autograd("tensorstate_gpu::pass_on", _pass_on_gradient, lib=_library)
 torch.library.register_fake("tensorstate_gpu::skip", _skip_fake, lib=_library)

@@ -19,7 +19,7 @@ from torch.utils.hooks import RemovableHandle
 from tensorstate_gpu._capturing.pass_notes import NO_NOTES, PassNotes, running_task
 from tensorstate_gpu._capturing.pass_times import PassTimes
 
-from .axis_flow import mark_input_in_graph
+from .axis_flow import is_in_branch, mark_input_in_graph
 from .axis_flow.across_graphs import HERE, PASSES
 from .bypasses import Bypasses
 from .current_pass import CurrentPass
@@ -155,7 +155,7 @@ class PassCounter(MarkingHook):
     def begin_pass(self, module: Any, args: Any, kwargs: Any) -> None:
         """Called as a pre-hook."""
         if torch.compiler.is_compiling():
-            if not is_exporting():
+            if not is_exporting() and not is_in_branch():
                 self._begin_in_graph(args, kwargs)
             return
         self.begin_at(args, kwargs, sys._getframe(1))
@@ -258,7 +258,7 @@ class PassCounter(MarkingHook):
     def end_pass(self, module: Any, args: Any, output: Any) -> None:
         """Called as a hook. A pass that failed has no end."""
         if torch.compiler.is_compiling():
-            if not is_exporting():
+            if not is_exporting() and not is_in_branch():
                 torch.ops.tensorstate_gpu.end_pass(self.tensor)
         else:
             self.end(sys._getframe(1))

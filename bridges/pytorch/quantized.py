@@ -12,6 +12,8 @@ import torch
 
 from tensorstate_gpu._arrays.thresholds import Number
 
+from .tensors import NotDense
+
 _FORMATS = (torch.quint8, torch.qint8, torch.qint32)
 
 
@@ -23,9 +25,8 @@ def integers_of(
     Raises TypeError or ValueError for a format or a combination that is not supported.
     """
     if tensor.dtype not in _FORMATS:
-        raise TypeError(
-            f"quantised tensor of {tensor.dtype}; accepted are quint8, qint8 and qint32"
-        )
+        message = f"quantised tensor of {tensor.dtype}; accepted are quint8, qint8 and qint32"
+        raise NotDense(message, str(tensor.dtype).removeprefix("torch."))
     if tensor.qscheme() == torch.per_tensor_affine:
         scale, zero_point = tensor.q_scale(), tensor.q_zero_point()
         if isinstance(threshold, tuple):

@@ -22,11 +22,13 @@ from tensorstate_gpu._states.packing import working_on
 from tensorstate_gpu._warnings import warn_user
 from tensorstate_gpu.errors import NotCapturable, RowsLost
 
+from .axis_flow import is_in_branch
 from .batch_plan import Planned
 from .found_axis import FoundAxis
 from .hooks import StateCaptureHook
 from .module_log import ModuleLog
 from .operator import Receiver
+from .passed_on import warn_in_branch
 from .placement import placement_of
 from .spread_tensors import local_part, part_in_graph
 from .stage import APPENDING, Stage, Staged, checked_labels
@@ -57,12 +59,16 @@ class StagedHook(StateCaptureHook):
 
     # ---- batches -------------------------------------------------------------------------------
 
-    def _capture_in_graph(self, module: Any, value: Any) -> None:
+    def _capture_in_graph(self, module: Any, value: Any) -> Any:
         tensor = first_tensor(value)
+        if is_in_branch():  # where nothing may be written
+            warn_in_branch(self.name)
+            return None
         if self._stage is None or not isinstance(tensor, torch.Tensor):
-            super()._capture_in_graph(module, value)
-        elif not is_exporting():
+            return super()._capture_in_graph(module, value)
+        if not is_exporting():
             self._stage.append(part_in_graph(tensor).detach())
+        return None
 
     def deliver(self, tensor: torch.Tensor, sequences: PackedSequence | None = None) -> None:
         """Like Receiver.deliver(); in a CUDA graph that is recorded, whenever it is replayed."""

@@ -25,7 +25,7 @@ from .other_devices import has_backend, pack_by_torch
 from .quantized import integers_of
 from .rows_by_input import RowsByInput, rows_by_input
 from .spread_tensors import Layout, layout_by_weight, layout_given, local_part
-from .tensors import check_dense, values_of
+from .tensors import NotDense, check_dense, values_of
 
 
 class TensorPoint(AxisPoint):
@@ -273,4 +273,7 @@ class TensorPoint(AxisPoint):
     def _of_quantized(self, tensor: torch.Tensor, axis: int) -> tuple[torch.Tensor, Any]:
         if self.firing is not None:
             return tensor.dequantize(), self.threshold
-        return integers_of(tensor, axis, self.threshold)
+        try:
+            return integers_of(tensor, axis, self.threshold)
+        except NotDense as error:
+            raise NotDense(f"{self.name}: {error}", error.kind) from None

@@ -52,7 +52,7 @@ def _axes_of(value: object) -> int | None:
 
 
 class NotDense(TypeError):
-    """A layer passes a tensor that is no dense array. ``kind``: of the tensor."""
+    """A layer passes a tensor that is no dense array of numbers. ``kind``: of the tensor."""
 
     def __init__(self, message: str, kind: str) -> None:
         super().__init__(message)
@@ -75,11 +75,22 @@ def check_dense(tensor: torch.Tensor, name: str) -> None:
             ".abs() from the layer, or exclude= it"
         )
         raise NotDense(message, "complex")
+    if tensor.dtype in _NOT_NUMBERS:
+        message = (
+            f"{name}: a tensor of {tensor.dtype} cannot be captured, because it has scales without "
+            "a sign, or two numbers at each place: return other numbers, or exclude= it"
+        )
+        raise NotDense(message, str(tensor.dtype).removeprefix("torch."))
     kind = type(tensor)
     if kind is not torch.Tensor and not tensor.is_quantized and tensor.is_cpu:
         _check_memory(tensor, kind.__name__, name)
     if tensor.ndim == 0:
         raise ValueError(f"{name}: a state needs an axis of neurons, got a 0-d tensor")
+
+
+# Older versions of torch lack some.
+_NAMES = ("float8_e8m0fnu", "float4_e2m1fn_x2")
+_NOT_NUMBERS = {getattr(torch, name) for name in _NAMES if hasattr(torch, name)}
 
 
 def nested_error(name: str) -> NotDense:

@@ -2,6 +2,7 @@
 
 from . import sequences, sizes, weighted, writes  # noqa: F401 (they register their rules)
 from .across_graphs import TracedAxes, traced_axes
+from .branches import is_in_branch
 from .graph_axes import axes_in_graph, mark_input_in_graph
 from .known_axes import KnownAxes
 from .mode import AxisFlow
@@ -16,6 +17,7 @@ __all__ = [
     "KnownAxes",
     "TracedAxes",
     "axes_in_graph",
+    "is_in_branch",
     "mark_input_in_graph",
     "traced_axes",
 ]

@@ -1,6 +1,8 @@
 """AxisFlow: a torch function mode that follows the axes of all tensors during one forward pass."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -9,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from tensorstate_gpu._process.interrupts import deferred_interrupts
 
+from .branches import run_eagerly, runs_branches
 from .fast_paths import FastPaths
 from .known_axes import KnownAxes
 
@@ -29,6 +32,9 @@ class AxisFlow(TorchFunctionMode):
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if runs_branches(func):
+            with _followed_within(self):
+                return run_eagerly(func, args, kwargs)
         result = func(*args, **kwargs)
         if not torch.compiler.is_compiling() and is_running(self._frame):
             self.known.follow(func, args, kwargs, result)
@@ -51,6 +57,16 @@ class AxisFlow(TorchFunctionMode):
                 above.append(mode)
             for mode in reversed(above):
                 torch._C._push_on_torch_function_stack(mode)
+
+
+@contextmanager
+def _followed_within(flow: AxisFlow) -> Iterator[None]:
+    """Follow what a function calls: PyTorch ends a mode while it handles one."""
+    TorchFunctionMode.__enter__(flow)  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        TorchFunctionMode.__exit__(flow, None, None, None)  # type: ignore[no-untyped-call]
 
 
 _FAST_PATHS = FastPaths(unseen=AxisFlow)

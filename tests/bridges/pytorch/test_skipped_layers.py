@@ -27,10 +27,17 @@ SKIPPED = {
     "sparse_coo": torch.Tensor.to_sparse,
     "sparse_csr": torch.Tensor.to_sparse_csr,
     "nested": lambda x: torch.nested.nested_tensor([x, x[:2]]),
+    "quint4x2": lambda x: torch.quantize_per_channel(
+        x, torch.ones(9), torch.zeros(9), 0, torch.quint4x2
+    ),
+    "float8_e8m0fnu": lambda x: x.to(torch.float8_e8m0fnu),  # scales, without a sign
+    "float4_e2m1fn_x2": lambda x: x.to(torch.uint8).view(torch.float4_e2m1fn_x2),
 }
 
 
-@pytest.mark.filterwarnings("ignore:.*(prototype|beta state):UserWarning")
+@pytest.mark.filterwarnings(
+    "ignore:.*(prototype|beta state|deprecated|axis is a guess):UserWarning"
+)
 @pytest.mark.parametrize("kind", SKIPPED)
 def test_all_layers_are_those_that_can_be_captured(kind):
     """As of Llama 4, of which one layer makes the complex table of its rotations."""
