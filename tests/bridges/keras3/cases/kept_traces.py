@@ -11,6 +11,7 @@ from keras import layers
 import tensorstate_gpu as ts
 from tensorstate_gpu.bridges.keras3.kept_traces import code_keeps_traces
 from tests.bridges.keras3.cases.models import BACKEND
+from tests.support.samples import thinned
 
 pytestmark = [
     pytest.mark.each_process,
@@ -171,7 +172,7 @@ def check_each_run(model, way):
         assert counts(run) == {"inner/relu_states": 7, "last_states": 7}
 
 
-@pytest.mark.parametrize("is_built", [False, True])
+@pytest.mark.parametrize("is_built", thinned([False, True], [True]))
 @pytest.mark.parametrize("way", WAYS)
 def test_functions_are_traced_for_the_capture(way, is_built):
     """Keras builds a model by what JAX would keep, and without captures."""
@@ -181,7 +182,7 @@ def test_functions_are_traced_for_the_capture(way, is_built):
     check_each_run(model, WAYS[way])
 
 
-@pytest.mark.parametrize("way", ["predict", "called"])
+@pytest.mark.parametrize("way", thinned(["predict", "called"], ["predict"]))
 @pytest.mark.parametrize("kind", KINDS[1:])
 def test_whatever_keeps_the_trace(kind, way):
     model = model_with(kind())
