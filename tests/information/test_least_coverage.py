@@ -8,12 +8,12 @@ import pytest
 
 import tensorstate_gpu as ts
 from tensorstate_gpu.information import (
-from tests.support.samples import thinned
     coverage,
     entropy,
     estimate,
     estimate_mutual_information,
 )
+from tests.support.samples import thinned
 
 
 def test_the_coverage_is_that_of_other_groups():
