@@ -82,19 +82,25 @@ def test_completion_offers_what_is_public(package):
 
 
 def layers_of_each_kind(tmp_path):
+    """With names for users that the others do not have."""
     point = ts.CapturePoint("a", tmp_path / "run.zarr")
     point.declare(neurons=2)
     point.append(np.array([[1], [3]], np.uint8), instances=2)
     point.close()
     stores = ts.open_stores([tmp_path / "run.zarr"])
-    return [point, ts.StateCaptureHook("b"), stores.parts[0]["a"], stores["a"]]
+    of_point, of_rows = {"append", "declare", "threshold"}, {"dtype", "labels", "shape"}
+    yield point, of_point
+    yield ts.StateCaptureHook("b"), of_point | {"attach", "detach"}
+    yield stores.parts[0]["a"], of_rows
+    yield stores["a"], of_rows
 
 
 def test_layers_list_what_is_for_users(tmp_path):
     """Not the forty methods by which bridges, stores and reports use them."""
-    for layer in layers_of_each_kind(tmp_path):
+    of_each = {"counts", "efficiency", "entropy", "estimate", "name", "raw_states", "to_pandas"}
+    for layer, own in layers_of_each_kind(tmp_path):
         listed = {name for name in dir(layer) if not name.startswith("_")}
-        assert listed >= {"counts", "efficiency", "entropy", "estimate", "name", "raw_states"}
+        assert listed >= of_each | own
         assert not listed & {"accumulator", "check_captured", "facts", "intake", "note", "reader"}
         for name in listed - {"name"}:
             assert hasattr(type(layer), name), name

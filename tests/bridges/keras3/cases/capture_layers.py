@@ -55,6 +55,7 @@ def test_capture_points_and_layers_are_of_both_classes():
     assert not isinstance(model.layers[0], ts.StateCapture)
     assert not isinstance(ts.CapturePoint("other"), ts.StateCapture)
     assert {"efficiency", "counts", "raw_states", "reset_states"} <= {*dir(seen)}
+    assert "snapshot" not in dir(seen)  # which reports call
 
 
 def test_a_model_can_list_its_layers_itself():
