@@ -21,7 +21,7 @@ from tensorstate_gpu.errors import NothingCaptured, RowsNotKept
 from .axis_flow import is_in_branch
 from .batch_plan import Planned
 from .neuron_axes import UNKNOWN, axis_rule_of
-from .operator import capture_in_graph, skip_in_graph
+from .operator import capture_in_graph, pass_on_in_graph, skip_in_graph
 from .other_devices import check_devices
 from .pass_counter import PassCounter
 from .pass_point import PassPoint
@@ -224,12 +224,17 @@ class StateCaptureHook(PassPoint):
         else:
             if not self._has_rule:
                 self._take_rule_of(module)
-            if is_in_branch() and not may_have_copy(value, tensor):
-                warn_in_branch(self.name)
-                return None
-            copy = capture_in_graph(tensor, self._anchor, self._clock, self.batch_axis)
-            return None if copy is None else with_copy(value, tensor, copy)
+            if is_in_branch():
+                return self._pass_on_in_graph(value, tensor)
+            capture_in_graph(tensor, self._anchor, self._clock, self.batch_axis)
         return None
+
+    def _pass_on_in_graph(self, value: Any, tensor: torch.Tensor) -> Any:
+        if not may_have_copy(value, tensor):
+            warn_in_branch(self.name)
+            return None
+        copy = pass_on_in_graph(tensor, self._anchor_in_branch, self.batch_axis)
+        return None if copy is None else with_copy(value, tensor, copy)
 
     def _is_pre_hook_of(self, module: Any) -> bool:
         hooks = module._forward_pre_hooks
@@ -346,5 +351,5 @@ _UNCHANGED = {name: getattr(StateCaptureHook, name) for name in ("deliver", "rec
 # What ties a hook to its model: a copy, which is attached to none, does not have it.
 _OF_THE_MODEL = {
     *("_handles", "_module", "_own_module", "_passes", "_filter", "_anchor", "_key_and_active"),
-    *("pass_log", "_clock", "_plans"),
+    *("_anchor_in_branch", "pass_log", "_clock", "_plans"),
 }

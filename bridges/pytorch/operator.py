@@ -42,6 +42,8 @@ class Receiver(MarkingHook):
         self._key_and_active = np.array([key, True], np.int64)
         # The operator declares that it mutates this tensor, so torch.compile keeps the call.
         self._anchor = shared_tensor(self._key_and_active)
+        # The same numbers, in a tensor that nothing mutates: branches keep it for gradients.
+        self._anchor_in_branch = shared_tensor(self._key_and_active)
         Receiver._use_log(self, ModuleLog(counter))  # of no model: the intake gets none
 
     def _use_log(self, log: ModuleLog) -> None:
@@ -91,22 +93,27 @@ class Receiver(MarkingHook):
 
 def capture_in_graph(
     tensor: torch.Tensor, anchor: torch.Tensor, clock: torch.Tensor, batch_axis: str
-) -> torch.Tensor | None:
+) -> None:
     """Let the graph that is made deliver a tensor, whenever it runs, to the receiver of an anchor.
 
-    Exported programs receive nothing: they outlive this process and its keys. In a branch, nothing
-    may be written, not even to the anchor. There, a copy is returned, which the layer has to pass
-    on in place of the tensor, or the call that makes it would have no use, and not be kept.
+    Exported programs receive nothing: they outlive this process and its keys.
+    """
+    if not is_exporting():
+        plain = part_in_graph(tensor).detach()  # now the last node of the graph
+        traced = axes_in_graph(batch_axis)
+        torch.ops.tensorstate_gpu.capture(plain, anchor, clock, traced)
+
+
+def pass_on_in_graph(tensor: torch.Tensor, anchor: torch.Tensor, batch_axis: str) -> Any:
+    """Like capture_in_graph(), in a branch, where nothing may be written, not even to the anchor.
+
+    Returns a copy, which the layer has to pass on in place of the tensor, or the call that makes
+    it would have no use, and not be kept. None while a program is exported.
     """
     if is_exporting():
         return None
-    plain = part_in_graph(tensor).detach()  # now the last node of the graph
-    traced = axes_in_graph(batch_axis)
-    if is_in_branch():
-        passed_on: torch.Tensor = torch.ops.tensorstate_gpu.pass_on(tensor, anchor, clock, traced)
-        return passed_on
-    torch.ops.tensorstate_gpu.capture(plain, anchor, clock, traced)
-    return None
+    part_in_graph(tensor).detach()  # now the last node of the graph
+    return torch.ops.tensorstate_gpu.pass_on(tensor, anchor, axes_in_graph(batch_axis))
 
 
 def skip_in_graph(anchor: torch.Tensor, *, nested: bool = False) -> None:
@@ -122,14 +129,17 @@ _library: Any = torch.library.Library("tensorstate_gpu", "DEF")  # type: ignore[
 _library.define(
     "capture(Tensor x, Tensor(a!) anchor, Tensor clock, str traced) -> ()", tags=NOT_IN_CUDA_GRAPHS
 )
-_library.define(
-    "pass_on(Tensor x, Tensor anchor, Tensor clock, str traced) -> Tensor", tags=NOT_IN_CUDA_GRAPHS
-)
+_library.define("pass_on(Tensor x, Tensor anchor, str traced) -> Tensor", tags=NOT_IN_CUDA_GRAPHS)
 _library.define("skip(Tensor(a!) anchor, bool nested) -> ()", tags=NOT_IN_CUDA_GRAPHS)
 
 
 def _capture(x: torch.Tensor, anchor: torch.Tensor, clock: torch.Tensor, traced: str) -> None:
-    """Called by compiled graphs. Does nothing if the receiver no longer exists."""
+    """Called by compiled graphs. The clock, which the start of a pass writes, keeps their order."""
+    _deliver(x, anchor, traced)
+
+
+def _deliver(x: torch.Tensor, anchor: torch.Tensor, traced: str) -> None:
+    """Deliver a tensor of a compiled graph. Does nothing if the receiver no longer exists."""
     key, active = anchor.tolist()
     if not active:
         return
@@ -141,11 +151,9 @@ def _capture(x: torch.Tensor, anchor: torch.Tensor, clock: torch.Tensor, traced:
         receiver.receive(x, counter.clock_at(x), known, inputs)
 
 
-def _pass_on(
-    x: torch.Tensor, anchor: torch.Tensor, clock: torch.Tensor, traced: str
-) -> torch.Tensor:
+def _pass_on(x: torch.Tensor, anchor: torch.Tensor, traced: str) -> torch.Tensor:
     """Called by branches, like _capture(). Returns a copy: an operator may return no argument."""
-    _capture(x, anchor, clock, traced)
+    _deliver(x, anchor, traced)
     return x.clone()
 
 
@@ -162,15 +170,13 @@ def _capture_fake(x: torch.Tensor, anchor: torch.Tensor, clock: torch.Tensor, tr
     tell_dynamo()  # it may have been imported since the model was captured
 
 
-def _pass_on_fake(
-    x: torch.Tensor, anchor: torch.Tensor, clock: torch.Tensor, traced: str
-) -> torch.Tensor:
-    _capture_fake(x, anchor, clock, traced)
+def _pass_on_fake(x: torch.Tensor, anchor: torch.Tensor, traced: str) -> torch.Tensor:
+    tell_dynamo()
     return x.clone()
 
 
 def _pass_on_gradient(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-    return gradient, None, None, None
+    return gradient, None, None
 
 
 def _skip_fake(anchor: torch.Tensor, nested: bool) -> None:

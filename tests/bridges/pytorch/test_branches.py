@@ -119,25 +119,40 @@ def test_layers_in_control_flow_are_captured_as_plain_ones(middle, backend, grad
 
 @pytest.mark.parametrize(
     ("middle", "backend"),
-    [(by_cond, None), (by_cond, "aot_eager"), (by_map, None), (by_while, "aot_eager")],
+    [
+        *product([by_cond, by_map], [None, "aot_eager"]),
+        *((by_while, "aot_eager"), (by_scan, "aot_eager")),
+    ],
 )
-def test_gradients_are_those_without_a_capture(middle, backend):
+@pytest.mark.parametrize("attach_to", ["*", "ReLU"])
+def test_gradients_are_those_without_a_capture(middle, backend, attach_to):
+    """Which run the branches once more; nothing is counted again."""
+
     def gradients(model, call):
-        for x in BATCHES:
+        losses = [call(x).sum() for x in BATCHES[1:]]
+        for x in BATCHES[:1]:
             call(x).sum().backward()
+        return losses, model
+
+    def found_in(losses, model):
+        for loss in losses:  # after what came later, and after the capture has ended
+            loss.backward()
         return [each.grad.clone() for each in model.parameters() if each.grad is not None]
 
     bare, model = Network(middle), Network(middle)
     alone, call = bare, model
     if backend is not None:
         alone, call = (torch.compile(each, backend=backend) for each in (bare, model))
-    expected = gradients(bare, alone)
-    with ts.capture(model, "*", method="both") as run:
-        found = gradients(model, call)
+    expected = found_in(*gradients(bare, alone))
+    method = "both" if attach_to == "*" else "after"
+    with ts.capture(model, attach_to, method=method, merge_calls=True) as run:
+        passes = gradients(model, call)
+    found = found_in(*passes)
     assert len(found) == len(expected)
     for a, b in zip(expected, found, strict=True):
         torch.testing.assert_close(a, b)
-    assert run["first_post_states"].state_count == 5 * len(BATCHES)
+    for name, rows in by_hand(model, BATCHES).items():
+        assert run[f"{name}_post_states"].state_count == len(rows)
 
 
 class Images(nn.Module):
