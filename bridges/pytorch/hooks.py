@@ -20,12 +20,12 @@ from tensorstate_gpu.errors import NothingCaptured, RowsNotKept
 
 from .axis_flow import is_in_branch
 from .batch_plan import Planned
+from .branches import warn_in_branch
 from .neuron_axes import UNKNOWN, axis_rule_of
-from .operator import capture_in_graph, pass_on_in_graph, skip_in_graph
+from .operator import capture_in_graph, skip_in_graph
 from .other_devices import check_devices
 from .pass_counter import PassCounter
 from .pass_point import PassPoint
-from .passed_on import may_have_copy, warn_in_branch, with_copy
 from .tensors import (
     NotDense,
     first_tensor,
@@ -164,26 +164,22 @@ class StateCaptureHook(PassPoint):
         super().remove()
         self.active = False  # for compiled graphs that do not check whether they still fit
 
-    def __call__(self, module: Any, args: Any, *output: Any) -> Any:
-        """Called as forward hook (module, args[, kwargs], output) or pre-hook (module, args).
-
-        Returns None, or a copy that the layer passes on; see capture_in_graph().
-        """
+    def __call__(self, module: Any, args: Any, *output: Any) -> None:
+        """Called as forward hook (module, args[, kwargs], output) or pre-hook (module, args)."""
         value = output[-1] if output else args
         compiles = torch.compiler.is_dynamo_compiling()
         if not compiles and self._plans and (planned := self._plans.find(value)) is not None:
             self._deliver_planned(value, planned)
-            return None
+            return
         # A pre-hook with_kwargs=True gets (module, args, kwargs), which looks like an output.
         if len(output) == 1 and type(output[0]) is dict and self._is_pre_hook_of(module):
-            return self.before_with_kwargs(module, args, output[0])
+            self.before_with_kwargs(module, args, output[0])
         elif torch.compiler.is_compiling():
-            return self._capture_in_graph(module, value)
+            self._capture_in_graph(module, value)
         elif self._has_rule and isinstance(value, torch.Tensor):  # as for most layers
             self.deliver(value)
         else:
             self._capture_value(module, value)
-        return None
 
     def _deliver_planned(self, tensor: torch.Tensor, planned: Planned) -> None:
         """Like deliver(), of a tensor for which there is a plan."""
@@ -193,48 +189,34 @@ class StateCaptureHook(PassPoint):
         if is_real_pass(tensor, has_numbers=True) if on_cpu else is_real_forward(tensor):
             self.receive(tensor, self.pass_log.counter.clock_at(tensor), planned=planned)
 
-    def before_with_kwargs(self, module: Any, args: Any, kwargs: Any) -> Any:
+    def before_with_kwargs(self, module: Any, args: Any, kwargs: Any) -> None:
         """Called as a pre-hook that is registered with ``with_kwargs=True``."""
         value = (*args, *kwargs.values())
-        if not torch.compiler.is_compiling():
+        if torch.compiler.is_compiling():
+            self._capture_in_graph(module, value)
+        else:
             self._capture_value(module, value)
-            return None
-        passed_on = self._capture_in_graph(module, value)
-        if passed_on is None:
-            return None
-        n = len(args)
-        return passed_on[:n], dict(zip(kwargs, passed_on[n:], strict=True))
 
-    def _capture_in_graph(self, module: Any, value: Any) -> Any:
+    def _capture_in_graph(self, module: Any, value: Any) -> None:
         """Let the graph that is made capture a value whenever it runs.
-
-        Returns what the layer has to pass on in place of it; None for the value itself.
 
         torch.compile guards each method and attribute of a hook that is used here, for each layer,
         and looks whether it is the same before each pass.
         """
         tensor = first_tensor(value)
-        if tensor is None:
+        if isinstance(tensor, Proxy):
+            return
+        if is_in_branch():
+            warn_in_branch(self.name)
+        elif tensor is None:
             self._check_may_be_skipped(module, value)
             skip_in_graph(self._anchor)
-        elif isinstance(tensor, Proxy):
-            return None
         elif tensor.is_nested:  # no operator is called with one
             skip_in_graph(self._anchor, nested=True)
         else:
             if not self._has_rule:
                 self._take_rule_of(module)
-            if is_in_branch():
-                return self._pass_on_in_graph(value, tensor)
             capture_in_graph(tensor, self._anchor, self._clock, self.batch_axis)
-        return None
-
-    def _pass_on_in_graph(self, value: Any, tensor: torch.Tensor) -> Any:
-        if not may_have_copy(value, tensor):
-            warn_in_branch(self.name)
-            return None
-        copy = pass_on_in_graph(tensor, self._anchor_in_branch, self.batch_axis)
-        return None if copy is None else with_copy(value, tensor, copy)
 
     def _is_pre_hook_of(self, module: Any) -> bool:
         hooks = module._forward_pre_hooks
@@ -351,5 +333,5 @@ _UNCHANGED = {name: getattr(StateCaptureHook, name) for name in ("deliver", "rec
 # What ties a hook to its model: a copy, which is attached to none, does not have it.
 _OF_THE_MODEL = {
     *("_handles", "_module", "_own_module", "_passes", "_filter", "_anchor", "_key_and_active"),
-    *("_anchor_in_branch", "pass_log", "_clock", "_plans"),
+    *("pass_log", "_clock", "_plans"),
 }

@@ -12,7 +12,7 @@ except ImportError as error:
     raise ImportError("PyTorch hooks need torch: pip install torch") from error
 from torch.nn.utils.rnn import PackedSequence
 
-from .axis_flow import axes_in_graph, is_in_branch
+from .axis_flow import axes_in_graph
 from .axis_flow.across_graphs import HERE, inputs_of_part
 from .batch_plan import Planned
 from .graph_borders import NOTHING_KNOWN
@@ -42,8 +42,6 @@ class Receiver(MarkingHook):
         self._key_and_active = np.array([key, True], np.int64)
         # The operator declares that it mutates this tensor, so torch.compile keeps the call.
         self._anchor = shared_tensor(self._key_and_active)
-        # The same numbers, in a tensor that nothing mutates: branches keep it for gradients.
-        self._anchor_in_branch = shared_tensor(self._key_and_active)
         Receiver._use_log(self, ModuleLog(counter))  # of no model: the intake gets none
 
     def _use_log(self, log: ModuleLog) -> None:
@@ -104,21 +102,9 @@ def capture_in_graph(
         torch.ops.tensorstate_gpu.capture(plain, anchor, clock, traced)
 
 
-def pass_on_in_graph(tensor: torch.Tensor, anchor: torch.Tensor, batch_axis: str) -> Any:
-    """Like capture_in_graph(), in a branch, where nothing may be written, not even to the anchor.
-
-    Returns a copy, which the layer has to pass on in place of the tensor, or the call that makes
-    it would have no use, and not be kept. None while a program is exported.
-    """
-    if is_exporting():
-        return None
-    part_in_graph(tensor).detach()  # now the last node of the graph
-    return torch.ops.tensorstate_gpu.pass_on(tensor, anchor, axes_in_graph(batch_axis))
-
-
 def skip_in_graph(anchor: torch.Tensor, *, nested: bool = False) -> None:
     """Like capture_in_graph(), of a call that passes no tensor, or a nested one."""
-    if not is_exporting() and not is_in_branch():
+    if not is_exporting():
         torch.ops.tensorstate_gpu.skip(anchor, nested)
 
 
@@ -129,17 +115,11 @@ _library: Any = torch.library.Library("tensorstate_gpu", "DEF")  # type: ignore[
 _library.define(
     "capture(Tensor x, Tensor(a!) anchor, Tensor clock, str traced) -> ()", tags=NOT_IN_CUDA_GRAPHS
 )
-_library.define("pass_on(Tensor x, Tensor anchor, str traced) -> Tensor", tags=NOT_IN_CUDA_GRAPHS)
 _library.define("skip(Tensor(a!) anchor, bool nested) -> ()", tags=NOT_IN_CUDA_GRAPHS)
 
 
 def _capture(x: torch.Tensor, anchor: torch.Tensor, clock: torch.Tensor, traced: str) -> None:
-    """Called by compiled graphs. The clock, which the start of a pass writes, keeps their order."""
-    _deliver(x, anchor, traced)
-
-
-def _deliver(x: torch.Tensor, anchor: torch.Tensor, traced: str) -> None:
-    """Deliver a tensor of a compiled graph. Does nothing if the receiver no longer exists."""
+    """Called by compiled graphs. Does nothing if the receiver no longer exists."""
     key, active = anchor.tolist()
     if not active:
         return
@@ -149,12 +129,6 @@ def _deliver(x: torch.Tensor, anchor: torch.Tensor, traced: str) -> None:
         known = traced if HERE.fits else NOTHING_KNOWN
         inputs = counter.here.inputs or inputs_of_part(traced)
         receiver.receive(x, counter.clock_at(x), known, inputs)
-
-
-def _pass_on(x: torch.Tensor, anchor: torch.Tensor, traced: str) -> torch.Tensor:
-    """Called by branches, like _capture(). Returns a copy: an operator may return no argument."""
-    _deliver(x, anchor, traced)
-    return x.clone()
 
 
 def _skip(anchor: torch.Tensor, nested: bool) -> None:
@@ -170,23 +144,11 @@ def _capture_fake(x: torch.Tensor, anchor: torch.Tensor, clock: torch.Tensor, tr
     tell_dynamo()  # it may have been imported since the model was captured
 
 
-def _pass_on_fake(x: torch.Tensor, anchor: torch.Tensor, traced: str) -> torch.Tensor:
-    tell_dynamo()
-    return x.clone()
-
-
-def _pass_on_gradient(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-    return gradient, None, None
-
-
 def _skip_fake(anchor: torch.Tensor, nested: bool) -> None:
     """Do nothing."""
 
 
 _library.impl("capture", _capture, "CompositeExplicitAutograd")
-_library.impl("pass_on", _pass_on, "CompositeExplicitAutograd")
 _library.impl("skip", _skip, "CompositeExplicitAutograd")
 torch.library.register_fake("tensorstate_gpu::capture", _capture_fake, lib=_library)
-torch.library.register_fake("tensorstate_gpu::pass_on", _pass_on_fake, lib=_library)
-torch.library.register_autograd("tensorstate_gpu::pass_on", _pass_on_gradient, lib=_library)
 torch.library.register_fake("tensorstate_gpu::skip", _skip_fake, lib=_library)

@@ -56,9 +56,13 @@ class PassKinds:
         current.signature = flagged if flagged in known else kind
 
     def note_followed(self, kind: Any, known: KnownAxes, *, has_seen_all: bool) -> None:
-        """Note that a pass was followed. ``has_seen_all``: whether all layers have run in some."""
+        """Note that a pass was followed. ``has_seen_all``: whether all layers have run in some.
+
+        A kind with control flow is always followed: torch compiles it in other passes.
+        """
         self._followed[kind] = self._followed.get(kind, 0) + 1
-        if self._followed[kind] >= _MOST_FOLLOWED or has_seen_all:
+        is_known = self._followed[kind] >= _MOST_FOLLOWED or has_seen_all
+        if is_known and not known.has_run_branches:
             self._done.add(kind)
         if known.takes_one_input:
             self._one_input.add(kind)

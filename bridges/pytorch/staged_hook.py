@@ -28,7 +28,6 @@ from .found_axis import FoundAxis
 from .hooks import StateCaptureHook
 from .module_log import ModuleLog
 from .operator import Receiver
-from .passed_on import warn_in_branch
 from .placement import placement_of
 from .spread_tensors import local_part, part_in_graph
 from .stage import APPENDING, Stage, Staged, checked_labels
@@ -59,16 +58,12 @@ class StagedHook(StateCaptureHook):
 
     # ---- batches -------------------------------------------------------------------------------
 
-    def _capture_in_graph(self, module: Any, value: Any) -> Any:
+    def _capture_in_graph(self, module: Any, value: Any) -> None:
         tensor = first_tensor(value)
-        if is_in_branch():  # where nothing may be written
-            warn_in_branch(self.name)
-            return None
-        if self._stage is None or not isinstance(tensor, torch.Tensor):
-            return super()._capture_in_graph(module, value)
-        if not is_exporting():
+        if self._stage is None or not isinstance(tensor, torch.Tensor) or is_in_branch():
+            super()._capture_in_graph(module, value)
+        elif not is_exporting():
             self._stage.append(part_in_graph(tensor).detach())
-        return None
 
     def deliver(self, tensor: torch.Tensor, sequences: PackedSequence | None = None) -> None:
         """Like Receiver.deliver(); in a CUDA graph that is recorded, whenever it is replayed."""

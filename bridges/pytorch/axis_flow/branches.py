@@ -8,6 +8,7 @@ the functions mean.
 from types import FrameType
 from typing import Any
 
+import torch
 from torch._C import DispatchKey
 from torch._ops import HigherOrderOperator
 
@@ -17,6 +18,15 @@ _CONTROL_FLOW = {"cond", "while_loop", "map_impl", "scan", "associative_scan", "
 def runs_branches(function: Any) -> bool:
     """Return whether a torch function is control flow, whose kernel runs Python functions."""
     return isinstance(function, HigherOrderOperator) and str(function) in _CONTROL_FLOW
+
+
+def runs_plainly() -> bool:
+    """Return whether nothing looks at what runs, or changes it: no trace, no vmap, no fake mode."""
+    return (
+        not torch.compiler.is_compiling()
+        and torch._C._len_torch_dispatch_stack() == 0
+        and torch._C._functorch.peek_interpreter_stack() is None
+    )
 
 
 def run_eagerly(function: Any, args: Any, kwargs: Any) -> Any:

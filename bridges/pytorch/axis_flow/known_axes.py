@@ -50,6 +50,7 @@ class KnownAxes(NotedAxes):
         self.inputs_are_steps = False  # of sequences, for some layer
         self.is_one_sequence = False  # likewise, of a single one, which was noticed too late
         self.has_joined_list = False  # the tensors of a list are one batch now
+        self.has_run_branches = False  # of torch.cond and the like; see branches.py
         self.latest_weight: weakref.ref[Tensor] | None = None  # with which something was computed
         self._listed, self._taken = ListedInputs(), TakenRows()
 

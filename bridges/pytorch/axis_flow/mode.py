@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from tensorstate_gpu._process.interrupts import deferred_interrupts
 
-from .branches import run_eagerly, runs_branches
+from .branches import run_eagerly, runs_branches, runs_plainly
 from .fast_paths import FastPaths
 from .known_axes import KnownAxes
 
@@ -32,7 +32,8 @@ class AxisFlow(TorchFunctionMode):
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if runs_branches(func):
+        if runs_branches(func) and is_running(self._frame) and runs_plainly():
+            self.known.has_run_branches = True
             with _followed_within(self):
                 return run_eagerly(func, args, kwargs)
         result = func(*args, **kwargs)

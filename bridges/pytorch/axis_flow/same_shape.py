@@ -92,7 +92,7 @@ def _holds(axis: Axis) -> bool:
     "clone contiguous to type type_as float half double bfloat16 int long bool cuda cpu detach "
     "byte char short cfloat cdouble chalf bernoulli poisson normal exponential geometric cauchy "
     "log_normal random randint_like requires_grad data real imag conj resolve_conj resolve_neg "
-    "positive tensorstate_gpu.pass_on dropout dropout1d "
+    "positive dropout dropout1d "
     "dropout2d dropout3d feature_dropout alpha_dropout feature_alpha_dropout rrelu relu relu6 gelu "
     "silu mish hardswish hardsigmoid hardtanh elu selu celu leaky_relu logsigmoid log_sigmoid "
     "tanhshrink softsign softshrink hardshrink softplus threshold _threshold sigmoid tanh softmax "

@@ -1,7 +1,5 @@
 """Layers in the control flow of torch: cond, while_loop, scan, map, and regions compiled once."""
 
-from itertools import product
-
 import numpy as np
 import pytest
 import torch
@@ -9,9 +7,11 @@ from torch import nn
 from torch._higher_order_ops import while_loop
 from torch._higher_order_ops.map import map as map_over
 from torch._higher_order_ops.scan import scan
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils.flop_counter import FlopCounterMode
 
 import tensorstate_gpu as ts
-from tensorstate_gpu import errors
+from tensorstate_gpu.errors import SkippedLayersWarning
 from tests.support.torch_models import expected_rows, ignores_torchscript, images
 
 pytestmark = [
@@ -86,25 +86,20 @@ def sorted_rows(parts):
     return rows[np.lexsort(rows.T)]
 
 
+NOT_CAPTURED = "ignore:.*in compiled graphs:tensorstate_gpu.errors.SkippedLayersWarning"
+CAPTURED = ["one.1", "last"]
 FLOWS = [by_cond, by_while, by_map, by_scan]
 BATCHES = [images(5, 4, seed=seed) for seed in range(4)]
 
 
-@pytest.mark.parametrize(
-    ("middle", "backend", "gradients"),
-    [
-        *product(FLOWS, [None, "aot_eager"], [True]),
-        (by_cond, None, False),
-        (by_map, "eager", False),
-    ],
-)
-def test_layers_in_control_flow_are_captured_as_plain_ones(middle, backend, gradients):
+@pytest.mark.parametrize("middle", FLOWS)
+@pytest.mark.parametrize("gradients", [False, True])
+def test_layers_in_control_flow_are_captured_as_plain_ones(middle, gradients):
     model = Network(middle)
-    call = model if backend is None else torch.compile(model, backend=backend)
     with torch.set_grad_enabled(gradients):
-        bare = [call(x) for x in BATCHES]
+        bare = [model(x) for x in BATCHES]
         with ts.capture(model, "ReLU", merge_calls=True) as run:
-            captured = [call(x) for x in BATCHES]
+            captured = [model(x) for x in BATCHES]
     for a, b in zip(bare, captured, strict=True):
         assert torch.equal(a, b) or (middle is by_scan and torch.allclose(a, b))
         assert b.requires_grad == gradients
@@ -117,42 +112,90 @@ def test_layers_in_control_flow_are_captured_as_plain_ones(middle, backend, grad
         np.testing.assert_array_equal(rows[np.lexsort(rows.T)], expected[name])
 
 
+def gradients_of(model, call):
+    for x in BATCHES:
+        call(x).sum().backward()
+    return [each.grad.clone() for each in model.parameters() if each.grad is not None]
+
+
 @pytest.mark.parametrize(
     ("middle", "backend"),
-    [
-        *product([by_cond, by_map], [None, "aot_eager"]),
-        *((by_while, "aot_eager"), (by_scan, "aot_eager")),
-    ],
+    [(by_cond, None), (by_map, None), (by_cond, "aot_eager"), (by_while, "aot_eager")],
 )
 @pytest.mark.parametrize("attach_to", ["*", "ReLU"])
+@pytest.mark.filterwarnings(
+    "ignore:.*in compiled graphs:tensorstate_gpu.errors.SkippedLayersWarning"
+)
 def test_gradients_are_those_without_a_capture(middle, backend, attach_to):
-    """Which run the branches once more; nothing is counted again."""
-
-    def gradients(model, call):
-        losses = [call(x).sum() for x in BATCHES[1:]]
-        for x in BATCHES[:1]:
-            call(x).sum().backward()
-        return losses, model
-
-    def found_in(losses, model):
-        for loss in losses:  # after what came later, and after the capture has ended
-            loss.backward()
-        return [each.grad.clone() for each in model.parameters() if each.grad is not None]
-
     bare, model = Network(middle), Network(middle)
     alone, call = bare, model
     if backend is not None:
         alone, call = (torch.compile(each, backend=backend) for each in (bare, model))
-    expected = found_in(*gradients(bare, alone))
+    expected = gradients_of(bare, alone)
     method = "both" if attach_to == "*" else "after"
     with ts.capture(model, attach_to, method=method, merge_calls=True) as run:
-        passes = gradients(model, call)
-    found = found_in(*passes)
+        found = gradients_of(model, call)
     assert len(found) == len(expected)
     for a, b in zip(expected, found, strict=True):
         torch.testing.assert_close(a, b)
     for name, rows in by_hand(model, BATCHES).items():
-        assert run[f"{name}_post_states"].state_count == len(rows)
+        assert run[f"{name}_post_states"].state_count == (0 if backend else len(rows))
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+@pytest.mark.parametrize("middle", [by_cond, by_while, by_map, by_scan])
+def test_compiled_control_flow_is_not_captured_and_says_so(middle, backend):
+    model = Network(middle)
+    call = torch.compile(model, backend=backend)
+    bare = [call(x) for x in BATCHES]
+    told = r"one\.1_post_states: its calls in torch\.cond.*not captured in compiled graphs"
+    with pytest.warns(SkippedLayersWarning, match=told), ts.capture(model, CAPTURED) as run:
+        captured = [call(x) for x in BATCHES]
+    assert all(map(torch.equal, bare, captured))
+    assert (run["one.1"].state_count, run["last"].state_count) == (0, 20)
+
+
+class InPlace(nn.Module):
+    """Its branch reads a tensor that a layer has rectified in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        return torch.cond(x.sum() > 0, self.branch, self.branch, (x,))
+
+    def branch(self, x):
+        hidden = x * 2
+        rectified = self.relu(hidden)
+        rectified.add_(1)
+        return rectified + hidden
+
+
+@pytest.mark.parametrize("backend", [None, "eager", "aot_eager"])
+@pytest.mark.parametrize("method", ["before", "after"])
+@pytest.mark.filterwarnings(
+    "ignore:.*in compiled graphs:tensorstate_gpu.errors.SkippedLayersWarning"
+)
+def test_what_a_branch_writes_in_place_stays(method, backend):
+    model = InPlace()
+    call = model if backend is None else torch.compile(model, backend=backend)
+    with torch.no_grad():
+        expected = call(images(3, 4))
+        with ts.capture(model, "ReLU", method=method):
+            assert torch.equal(call(images(3, 4)), expected)
+
+
+@pytest.mark.filterwarnings(NOT_CAPTURED)
+def test_traces_of_control_flow_work_while_it_is_captured():
+    model = Network(by_cond)
+    x = BATCHES[0]
+    with torch.no_grad(), ts.capture(model, "ReLU"):
+        traced = make_fx(model)(x)
+        with FlopCounterMode(display=False) as flops:
+            model(x)
+        torch.testing.assert_close(traced(x), model(x))
+    assert flops.get_total_flops() > 0
 
 
 class Images(nn.Module):
@@ -174,58 +217,3 @@ def test_axes_and_labels_are_followed_through_a_branch_outside_of_graphs():
     point = run["act"]
     assert (point.axis, point.axis_origin, point.neurons) == (3, "flow", 3)
     assert {label: counts.total for label, counts in point.counts_by().items()} == {0: 16, 1: 32}
-
-
-def test_axes_are_followed_within_a_branch_of_a_graph():
-    """Also behind a layer that is captured, and passes on a copy."""
-    model = Images()
-    with ts.capture(model) as of_conv, ts.capture(model, "ReLU") as run:
-        torch.compile(model, backend="aot_eager")(images(3, 1, 4, 4))
-    assert (run["act"].axis, run["act"].axis_origin, run["act"].state_count) == (3, "flow", 48)
-    assert of_conv["conv"].state_count == 48
-
-
-def test_a_model_in_a_branch_of_another_function():
-    model = Network(by_while).one
-    other = nn.Linear(6, 6)
-
-    def function(x):
-        return torch.cond(x.sum() > 0, lambda y: model(y), lambda y: other(y), (x,))
-
-    x = images(5, 6).abs()
-    with ts.capture(model, "Linear") as run:
-        assert torch.compile(function, backend="aot_eager")(x).requires_grad
-    np.testing.assert_array_equal(run["0"].raw_states, expected_rows(model[0](x)))
-
-
-class Named(nn.Module):
-    def forward(self, x):
-        return {"out": x.relu()}
-
-
-def passes_of(call, model, attach_to, **options):
-    """The capture of some passes, and what they return."""
-    with torch.no_grad(), ts.capture(model, attach_to, **options) as run:
-        return run, [call(x) for x in BATCHES]
-
-
-def test_what_cannot_be_captured_in_a_branch_is_told():
-    model = Network(lambda model, x: torch.cond(x.sum() > 0, model.yes, model.no, (x,)))
-    model.named = Named()
-    model.yes = lambda y: model.named(model.one(y))["out"]
-    model.no = lambda y: model.other(y)
-    call = torch.compile(model, backend="aot_eager")
-    with torch.no_grad():
-        bare = [call(x) for x in BATCHES]
-    with pytest.warns(errors.SkippedLayersWarning, match=r"named_post_states: its calls in torch"):
-        run, captured = passes_of(call, model, "Named")
-    assert all(map(torch.equal, bare, captured))
-    assert run["named"].state_count == 0
-
-
-def test_stages_have_no_rows_of_branches_and_say_so():
-    model = Network(by_cond)
-    call = torch.compile(model, backend="aot_eager")
-    with pytest.warns(errors.SkippedLayersWarning, match="calls in torch"):
-        run, _ = passes_of(call, model, "Linear", keep="counts", stage_rows=100)
-    assert [run[name].state_count for name in ("first", "one.0", "last")] == [20, 0, 20]
