@@ -156,8 +156,6 @@ def test_what_comes_after_a_pass_that_was_taken_back_is_counted():
         for log in logs[: 2 - breaks]:
             log.note_run(time)
         if breaks:
-            if time == 5:
-                times.fail(time)  # as a method of the model tells, before the block ends
             for log in logs:
                 log.leave_out_failed_pass()
                 log.leave_out_failed_pass()  # as of two blocks that an error ends
