@@ -37,7 +37,7 @@ class LayerPasses(PassLog):
     def of_later_call(self) -> "LayerPasses":
         """Return the log of another call of the layer, in which it has not run yet."""
         log = LayerPasses(self._times)
-        log._begun_before, log._left_out = self._begun_before, {*self._left_out}
+        log._begun_before, log._left_out = self._begun_before, self._left_out
         return log
 
 

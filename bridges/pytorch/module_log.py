@@ -25,7 +25,6 @@ class ModuleLog(PassLog):
         """Return the log of another call of the layer, in which it has not run yet."""
         log = ModuleLog(self.counter)
         log._begun_before, log._module = self._begun_before, self._module
-        log._left_out = {*self._left_out}
         return log
 
     def watch(self, module: nn.Module) -> None:
@@ -50,10 +49,6 @@ class ModuleLog(PassLog):
                 self._calls = {each: self._calls.get(each, 0) for each in running}
             self._calls[time] = self._calls.get(time, 0) + 1
             return self._calls[time]
-
-    def _running(self) -> list[int]:
-        self.counter.note_interrupted()
-        return super()._running()
 
     def bypass(self) -> str | None:
         module = None if self._module is None else self._module()

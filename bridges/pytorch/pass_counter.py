@@ -246,12 +246,6 @@ class PassCounter(MarkingHook):
             self.times.note_over(here.time)
             here.frame = None
 
-    def note_interrupted(self) -> None:
-        """Note that the pass of this thread is over, if an interrupt has ended it: no hook did."""
-        here = self.here
-        if here.time % 2 and not here.may_run():
-            self.times.note_over(here.time)
-
     def _begin_in_graph(self, args: Any, kwargs: Any) -> None:
         given = None
         for value in (*args, *kwargs.values()):

@@ -148,6 +148,8 @@ def _mark_passes(points: Sequence[CapturePoint], marks: PassMarks) -> None:
 
 
 def _discard_broken_pass(run: Run, marks: PassMarks) -> None:
-    for point in run.efficiency_layers:
-        point.intake.sink.discard_broken_pass()
-    marks.discard_broken_pass()
+    points = run.efficiency_layers
+    stored = [point.intake.sink.discard_broken_pass() for point in points]
+    if marks.discard_broken_pass() or any(stored):
+        for point in points:
+            point.intake.log.leave_out_failed_pass()

@@ -20,29 +20,27 @@ class PassLog:
         return self._times
 
     def stop(self) -> None:
-        """Count no further passes. What has not ended runs no more, as far as is known."""
+        """Count no further passes."""
         self._times = self._times.copy()
-        for time in self._times.unfinished():
-            self._times.note_over(time)
 
     def leave_out_failed_pass(self) -> None:
-        """Leave out what has begun and not ended, or has failed last: it was taken back."""
-        with self._lock:
-            broken = [time for time in self._broken() if time > 2 * self._begun_before]
-            self._ran -= len(self._noted.intersection(broken))
-            self._left_out.update(broken)
+        """Count no further passes, nor one that has begun and not ended."""
+        self.stop()
+        for time in self._times.broken():
+            self._ran -= time in self._noted
+            self._left_out += time > 2 * self._begun_before
+            self._times.forget(time)
 
     def restart(self) -> None:
         """Count from zero."""
-        self._begun_before = self._times.begun
-        self._left_out: set[int] = set()  # times of passes that were taken back
+        self._begun_before, self._left_out = self._times.begun, 0
         self._ran = 0
         self._noted: set[int] = set()  # times of passes in which the layer ran
         self._is_shared = False
 
     def note_run(self, time: int) -> None:
         """Note that the layer ran at a time. Outside of passes, that does not count."""
-        if time % 2 == 0 or time < 2 * self._begun_before or time in self._left_out:
+        if time % 2 == 0 or time < 2 * self._begun_before:
             return
         if time in self._noted:
             self._is_shared = True
@@ -57,36 +55,26 @@ class PassLog:
     def passes(self, *, ended: bool = False) -> tuple[int, int] | None:
         """Return in how many passes the layer ran, and how many there were; None if none were.
 
-        ``ended``: leave out passes that still run.
+        ``ended``: leave out passes that still run, or have failed last.
         """
-        ran, total = self._ran, self._times.begun - self._begun_before - len(self._left_out)
+        ran, total = self._ran, self._times.begun - self._begun_before - self._left_out
         if ended:
-            running = self._running()
-            ran -= len(self._noted.intersection(running))
-            total -= len(running)
+            unfinished = self._unfinished()
+            ran -= sum(time in self._noted for time in unfinished)
+            total -= len(unfinished)
         return (ran, total) if total > 0 else None
 
     def _unfinished(self) -> list[int]:
-        unfinished = self._times.unfinished(self._begun_before)
-        return [time for time in unfinished if time not in self._left_out]
-
-    def _running(self) -> list[int]:
-        return [time for time in self._unfinished() if not self._times.is_over(time)]
-
-    def _broken(self) -> list[int]:
-        return [time for time in self._times.broken() if time not in self._left_out]
+        return self._times.unfinished(self._begun_before)
 
     def failed(self, *, ended: bool = False) -> int:
-        """Return how many passes have failed; those that still run may do so.
-
-        ``ended``: leave out passes that still run.
-        """
-        unfinished = len(self._unfinished()) - (len(self._running()) if ended else 0)
-        return self._times.failed(self._begun_before, self._left_out) + unfinished
+        """Return how many passes have failed; those that still run may do so."""
+        running = 0 if ended else len(self._unfinished())
+        return self._times.failed(self._begun_before) + running
 
     def in_pass(self) -> bool | None:
         """Return whether a pass has begun and not ended; None if there were none."""
-        return None if self.passes() is None else bool(self._broken())
+        return None if self.passes() is None else bool(self._times.broken())
 
     def overlaps(self) -> bool:
         """Return whether the last pass ran beside another, which may have come further."""

@@ -26,9 +26,6 @@ class MarkedLayer(Protocol):
     def mark_pass_end(self) -> None:
         """Remember what there is at the end of a forward pass."""
 
-    def leave_out_failed_pass(self) -> None:
-        """Count no pass that has begun and not ended, or has failed last: it is taken back."""
-
     def rewind_pass(self) -> None:
         """Discard what was added since the last mark."""
 
@@ -64,7 +61,6 @@ class PassMarks:
             [layer.progress() for layer in layers], [layer.in_pass() for layer in layers]
         )
         for layer in layers if broken else ():
-            layer.leave_out_failed_pass()
             layer.rewind_pass()
         return broken
 

@@ -1,7 +1,6 @@
 """PassTimes: which forward passes of a model have begun, ended and failed."""
 
 import weakref
-from collections.abc import Collection
 
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 
@@ -92,10 +91,13 @@ class PassTimes:
         unfinished, last = self.unfinished(), 2 * self.begun - 1
         return [*unfinished, last] if last in self._failed else unfinished
 
-    def failed(self, since: int = 0, but: Collection[int] = ()) -> int:
-        """Return how many passes have failed, beside those that are unfinished.
+    def forget(self, time: int) -> None:
+        """Forget that a pass has begun, and that it has failed."""
+        with self._lock:
+            self.end(time)
+            self._failed = [each for each in self._failed if each != time]
 
-        ``but``: the times of passes that are not counted.
-        """
+    def failed(self, since: int = 0) -> int:
+        """Return how many passes have failed, beside those that are unfinished."""
         self.unfinished()
-        return sum(time > 2 * since and time not in but for time in self._failed)
+        return sum(time > 2 * since for time in self._failed)

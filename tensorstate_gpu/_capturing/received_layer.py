@@ -148,10 +148,6 @@ class ReceivedLayer:
         """Return whether the last pass is known to have run beside another."""
         return self.log.passes_overlap()
 
-    def leave_out_failed_pass(self) -> None:
-        """Count no pass that has begun and not ended, or has failed last: it is taken back."""
-        self.log.leave_out_failed_pass()
-
     def mark_pass_end(self) -> None:
         """Remember what there is at the end of a forward pass."""
         with self.lock:

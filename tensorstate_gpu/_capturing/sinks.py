@@ -70,8 +70,11 @@ class Sink(Protocol):
     def close(self) -> None:
         """Commit buffered rows. Closes a store made from a path, if no other layer needs it."""
 
-    def discard_broken_pass(self) -> None:
-        """Discard the batches of a pass that an exception ended, of all layers of the run."""
+    def discard_broken_pass(self) -> bool:
+        """Discard the batches of a pass that an exception ended, of all layers of the run.
+
+        Return whether there were any.
+        """
 
 
 class _NoStore:
@@ -113,8 +116,9 @@ class _NoStore:
 
     release_name = flush = close = _do_nothing
 
-    def discard_broken_pass(self) -> None:
+    def discard_broken_pass(self) -> bool:
         """Nothing to do: PassMarks does it."""
+        return False
 
 
 class MemorySink(_NoStore):
@@ -231,8 +235,8 @@ class StoreSink:
     def close(self) -> None:
         self._session.finish(self._name)
 
-    def discard_broken_pass(self) -> None:
-        self._session.discard_broken_pass(self._run)
+    def discard_broken_pass(self) -> bool:
+        return self._session.discard_broken_pass(self._run)
 
 
 def close_together(sinks: Iterable[Sink]) -> None:

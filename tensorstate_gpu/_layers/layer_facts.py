@@ -127,7 +127,7 @@ class PassSource(Protocol):
     def passes(self, *, ended: bool = False) -> tuple[int, int] | None:
         """Return in how many passes the layer ran, and how many there were; None if none were.
 
-        ``ended``: leave out a pass that still runs.
+        ``ended``: leave out a pass that still runs, or has failed.
         """
 
     def failed(self, *, ended: bool = False) -> int:
@@ -140,7 +140,7 @@ class PassSource(Protocol):
         """Return whether the last pass ran beside another, which may have come further."""
 
     def leave_out_failed_pass(self) -> None:
-        """Count no pass that has begun and not ended, or has failed last: it is taken back."""
+        """Count no further passes, nor one that has begun and not ended."""
 
     def is_shared(self) -> bool:
         """Return whether the layer ran several times in a pass, at one capture point."""
@@ -184,7 +184,7 @@ class LayerLog:
         return self._facts(ended=True)
 
     def _facts(self, ended: bool) -> LayerFacts:
-        """``ended``: only of passes that do not run any more."""
+        """``ended``: only of passes that have ended."""
         source, earlier = self.pass_source, self._earlier
         shapes = [*self._spatial_shapes]
         bypass = None if source is None else source.bypass()
@@ -215,7 +215,7 @@ class LayerLog:
         return self.pass_source is not None and self.pass_source.overlaps()
 
     def leave_out_failed_pass(self) -> None:
-        """Count no pass that has begun and not ended, or has failed last: it is taken back."""
+        """Count no further passes, nor one that has begun and not ended: it was taken back."""
         if self.pass_source is not None:
             self.pass_source.leave_out_failed_pass()
 

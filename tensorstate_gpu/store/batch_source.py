@@ -20,6 +20,3 @@ class BatchSource(Protocol):
 
     def passes_overlap(self) -> bool:
         """Return whether the last pass is known to have run beside another."""
-
-    def leave_out_failed_pass(self) -> None:
-        """Count no pass that has begun and not ended, or has failed last: it is taken back."""

@@ -173,22 +173,21 @@ class RunWriter(SharedWriting):
             if passes.names.isdisjoint(self._broken):
                 passes.mark_end()
 
-    def discard_broken_pass(self, *run: object) -> None:
-        """Discard the batches of a pass that an exception ended, which then counts as none.
+    def discard_broken_pass(self, *run: object) -> bool:
+        """Discard the batches of a pass that an exception ended. Return whether there were any.
 
         ``run``: whose pass; without it, of all runs that are not finished. None are discarded if it
         ran beside another, whose batches are among those since the mark. If that raises an error,
         as on a full disk, they are discarded before anything else of these layers is committed.
         """
         if not self.life.is_open():
-            return
+            return False
         broken = [each for each in self._passes.of_runs(*run) if each.are_broken(self._sources)]
         with deferred_interrupts(), self._lock:
             for passes in broken:
                 self._broken = {**dict.fromkeys(passes.names, object()), **self._broken}
-                for source in filter(None, map(self._sources.get, passes.names)):
-                    source.leave_out_failed_pass()
         self.settle()
+        return bool(broken)
 
     def settle(self) -> None:
         """Store all batches that are in transit from a device, and take broken passes back."""

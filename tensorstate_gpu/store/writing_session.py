@@ -147,15 +147,15 @@ class WritingSession:
             self._claimed.difference_update(names)
             self._unfinished.difference_update(names)
 
-    def discard_broken_pass(self, *run: object) -> None:
-        """Discard the batches of a pass that an exception ended.
+    def discard_broken_pass(self, *run: object) -> bool:
+        """Discard the batches of a pass that an exception ended. Return whether there were any.
 
         ``run``: whose pass; without it, of all runs that are not finished.
         With the store of a path, the exception ends the whole run: its record then does not say
         that it was closed. A Store of the user may go on.
         """
         self._broken = True
-        self.writer.discard_broken_pass(*run)
+        return self.writer.discard_broken_pass(*run)
 
     def rewind(self, instances: int | Mapping[str, int]) -> None:
         """Forget the last instances; see Store.rewind()."""
