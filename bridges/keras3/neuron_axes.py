@@ -16,6 +16,11 @@ _NORMALISATIONS = (
     *(keras.layers.BatchNormalization, keras.layers.GroupNormalization),
     *(keras.layers.LayerNormalization, keras.layers.RMSNormalization),
 )
+# Layers whose code is not Keras': they may make neurons, and put them along any axis.
+_FOREIGN_LAYERS = (
+    *(keras.layers.JaxLayer, keras.layers.TFSMLayer),  # and FlaxLayer, which is a JaxLayer
+    keras.layers.TorchModuleWrapper,
+)
 # Layers whose output has its axes where those of the input are.
 _LAYERS_BY_ELEMENT = {
     *("Activation", "ReLU", "LeakyReLU", "PReLU", "ELU", "Softmax", "Dropout", "SpatialDropout1D"),
@@ -117,6 +122,8 @@ def neurons_rule(operation: Any, node: Any, tensor: Symbol, axes: Sequence[Axis]
     if isinstance(operation, keras.layers.TimeDistributed) and has_graph(operation.layer):
         inner = GraphAxes({}, neurons_rule).of(ends_of(operation.layer)[1][:1])
         return inner + 1 if isinstance(inner, int) else inner
+    if _has_foreign_code(operation):
+        return 1 if ndim == 2 else LOST
     if by_element or {*axes} <= {None, LOST}:
         return joined
     if getattr(operation, "weights", ()):  # it may make neurons of its own, last as everywhere
@@ -125,6 +132,12 @@ def neurons_rule(operation: Any, node: Any, tensor: Symbol, axes: Sequence[Axis]
     if found is None:
         found = _of_same_shape(node, tensor, axes)
     return LOST if found is None else found
+
+
+def _has_foreign_code(operation: Any) -> bool:
+    """Return whether a layer, or one inside of it, runs code that is not Keras'."""
+    inside: Sequence[Any] = getattr(operation, "_flatten_layers", tuple)()  # of operations, none
+    return any(isinstance(each, _FOREIGN_LAYERS) for each in inside)
 
 
 def neurons_rule_of(model: Any) -> Rule:
@@ -178,9 +191,9 @@ def _of_same_shape(node: Any, tensor: Symbol, axes: Sequence[Axis]) -> int | Non
 
 
 def may_have_channels_first(model: Any) -> bool:
-    """Return whether channels come first in some layer, or may do so, as in modules of PyTorch."""
+    """Return whether channels come first in some layer, or may do so, as in foreign code."""
     return any(
-        _has_channels_first(layer) or isinstance(layer, keras.layers.TorchModuleWrapper)
+        _has_channels_first(layer) or isinstance(layer, _FOREIGN_LAYERS)
         for layer in model._flatten_layers(include_self=False, recursive=True)
     )
 

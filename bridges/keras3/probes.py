@@ -188,8 +188,8 @@ def _axis_of(graphs: Graphs, wanted: Wanted, symbols: Sequence[Any]) -> tuple[in
     if own is not None:
         return own, "layer"
     # Keras has features last, unless layers of the model say that channels come first.
-    is_lost = followed is LOST and any(len(each.shape) > 2 for each in symbols)
-    is_guess = is_lost or may_have_channels_first(graphs.model)
+    has_choice = not symbols or any(len(each.shape) > 2 for each in symbols)
+    is_guess = has_choice and (followed is LOST or may_have_channels_first(graphs.model))
     return None, "guess" if is_guess else "rule"
 
 

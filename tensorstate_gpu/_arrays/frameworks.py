@@ -154,6 +154,10 @@ def _package_of(model: object) -> str:
     # Keras first: with its torch backend, a layer is also a torch module.
     if keras is not None and isinstance(model, keras.layers.Layer):
         return f"{_BRIDGES}.keras3"
+    if keras is not None and _is_compiled(model, keras.layers.Layer):
+        raise TypeError(
+            "torch.compile has compiled a Keras model: pass that, and call the compiled one"
+        )
     if torch is not None and isinstance(model, torch.nn.Module):
         return f"{_BRIDGES}.pytorch"
     hint = "" if loaded_module("jax") is None else "; in functions of JAX, tap() captures"
@@ -161,6 +165,12 @@ def _package_of(model: object) -> str:
     if isinstance(model, type):
         given, hint = f"the class {model.__name__}", f": pass a model of it, {model.__name__}(...)"
     raise TypeError(f"model must be a Keras model or a torch.nn.Module, got {given}{hint}")
+
+
+def _is_compiled(model: object, kind: type) -> bool:
+    """Return whether a model is what torch.compile makes of one of a kind."""
+    is_wrapper = type(model).__name__ == "OptimizedModule"
+    return is_wrapper and isinstance(getattr(model, "_orig_mod", None), kind)
 
 
 def jax_tracing(array: object) -> JaxFunctions | None:

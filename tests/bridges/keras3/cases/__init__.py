@@ -26,6 +26,7 @@ FILES = (
         "kept_traces.py",
         "own_compiling.py",
         "checkpoints.py",
+        "other_frameworks.py",
     ),
 )
 PROCESSES = {

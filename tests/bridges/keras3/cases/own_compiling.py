@@ -1,4 +1,4 @@
-"""Functions of torch.compile in the code of layers."""
+"""torch.compile: functions in the code of layers, and around a model."""
 
 import keras
 import numpy as np
@@ -43,3 +43,24 @@ def test_a_capture_breaks_the_graph(is_traced_before):
         assert [point.state_count for point in run.values()] == [14, 14]
     packed = ts.compress_states(X)
     np.testing.assert_array_equal(run["inner/relu_states"].raw_states, np.concatenate([packed] * 2))
+
+
+TAKE = {
+    "capture": lambda model: ts.capture(model).__enter__(),
+    "attach": ts.build_efficiency_model,
+    "monitor": ts.StateMonitor,
+}
+
+
+@pytest.mark.parametrize("take", TAKE)
+def test_a_compiled_model_is_refused(take):
+    """It is a module of PyTorch in which no layer can be seen; capturing the model itself works."""
+    import torch
+
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3, name="dense")])
+    compiled = torch.compile(model, backend="eager")
+    with pytest.raises(TypeError, match="compiled a Keras model: pass that"):
+        TAKE[take](compiled)
+    with ts.capture(model, "dense") as run:
+        output = compiled(torch.from_numpy(X)).detach()
+    np.testing.assert_array_equal(run["dense"].raw_states, ts.compress_states(output))
