@@ -14,7 +14,7 @@ class ListedNames:
     _listed: ClassVar[str] = ""  # names for users, of this class alone: each base lists its own
 
     def __dir__(self) -> Iterable[str]:
-        listed = listed_names(type(self))
+        listed = listed_names(type(self)) | _of_others(type(self))
         return [name for name in super().__dir__() if name.startswith("_") or name in listed]
 
 
@@ -23,3 +23,9 @@ def listed_names(kind: type) -> frozenset[str]:
     return frozenset(
         name for base in kind.__mro__ for name in vars(base).get("_listed", "").split()
     )
+
+
+def _of_others(kind: type) -> frozenset[str]:
+    """Return the names that classes outside this library add: a subclass of a user, say."""
+    others = [base for base in kind.__mro__ if base.__module__.split(".")[0] != "tensorstate_gpu"]
+    return frozenset(name for base in others for name in vars(base))

@@ -107,7 +107,7 @@ def test_layers_list_what_is_for_users(tmp_path):
 
 
 def objects_of_each_kind(tmp_path):
-    layers = layers_of_each_kind(tmp_path)
+    layers = [layer for layer, _ in layers_of_each_kind(tmp_path)]
     store = ts.Store(tmp_path / "run.zarr")
     stores = ts.open_stores([tmp_path / "run.zarr"])
     groups = [layers[0].grouped(2), layers[2].counted_groups(2)]
@@ -133,6 +133,15 @@ def test_objects_list_what_is_for_users(tmp_path):
     for network in (run, store, stores):
         assert {"items", "keys", "network_efficiency", "report", "values"} <= {*dir(network)}
     assert {"merge", "packed", "entropy"} <= {*dir(counts)}
+
+
+def test_a_subclass_lists_its_own_names_too():
+    class Own(ts.Run):
+        def plot(self):
+            pass
+
+    assert "plot" in dir(Own([]))
+    assert "drain" not in dir(Own([]))
 
 
 def test_exceptions_are_public_and_built_in_errors_too():
