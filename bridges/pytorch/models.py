@@ -61,8 +61,20 @@ _WRAPPED = {"_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module"}
 
 
 def all_layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Return the layers that ``"*"`` stands for: not those that make the weights of another one."""
-    return [each for each in layers(model) if _OF_WEIGHTS.isdisjoint(each[0].split("."))]
+    """Return the layers that ``"*"`` stands for.
+
+    Neither those that make the weights of another one, nor those that nothing can call: lists and
+    dicts of layers or of parameters.
+    """
+    return [
+        (name, module)
+        for name, module in layers(model)
+        if _OF_WEIGHTS.isdisjoint(name.split(".")) and _has_forward(module)
+    ]
+
+
+def _has_forward(module: nn.Module) -> bool:
+    return getattr(module.forward, "__func__", None) is not nn.Module.forward
 
 
 # Modules that weight_norm() and its like, and quantisation in training, put into a layer.

@@ -289,6 +289,33 @@ class Calls(nn.Module):
         return self.layers["act:2"](self.layers["act"](self.layers["act"](x)))
 
 
+class WithContainers(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(4, 4), nn.ReLU()])
+        self.heads = nn.ModuleDict({"a": nn.Linear(4, 2)})
+        self.scales = nn.ParameterList([torch.ones(4, 4)])
+        self.shifts = nn.ParameterDict({"a": torch.zeros(4, 4)})
+        self.own = nn.Module()
+        self.own.forward = lambda x: x + 1
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return self.heads["a"](self.own(x @ self.scales[0] + self.shifts["a"][0]))
+
+
+@pytest.mark.parametrize("options", [{"attach_to": "*"}, {}])
+def test_lists_and_dicts_are_no_layers(options):
+    """Nothing calls them: they would stand in each report, as layers without states."""
+    model = WithContainers()
+    with ts.capture(model, **options) as run:
+        model(images(3, 4))
+    own = {"layers.1_post_states", "own_post_states"} if options else set()
+    assert {*run} == {"layers.0_post_states", "heads.a_post_states"} | own
+    assert all(point.state_count == 3 for point in run.values())
+
+
 def test_a_layer_does_not_take_the_name_of_a_later_call():
     model = Calls()
     with pytest.raises(ValueError, match=r"'layers.act' and 'layers.act:2'.*merge_calls=True"):
