@@ -29,6 +29,7 @@ from .pass_point import PassPoint
 from .tensors import (
     NotDense,
     first_tensor,
+    is_exporting,
     is_real_forward,
     is_real_pass,
     nested_error,
@@ -207,7 +208,8 @@ class StateCaptureHook(PassPoint):
         if isinstance(tensor, Proxy):
             return
         if is_in_branch():
-            warn_in_branch(self.name)
+            if not is_exporting():  # which captures nothing anywhere
+                warn_in_branch(self.name)
         elif tensor is None:
             self._check_may_be_skipped(module, value)
             skip_in_graph(self._anchor)

@@ -74,7 +74,9 @@ def all_layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 def _has_forward(module: nn.Module) -> bool:
-    return getattr(module.forward, "__func__", None) is not nn.Module.forward
+    """Return whether a module's class, or the module itself, says what a call of it does."""
+    forward = getattr(module, "forward", None)  # TorchScript may have none
+    return getattr(forward, "__func__", None) is not nn.Module.forward
 
 
 # Modules that weight_norm() and its like, and quantisation in training, put into a layer.

@@ -56,7 +56,7 @@ def is_in_branch() -> bool:
             if runs_branches(tracer.source_target):
                 return True
             tracer = tracer.parent
-    except Exception:  # torch may represent graphs in other ways in later versions
+    except Exception:  # later versions may have other names: torch then says what it refuses
         return False
     return False
 

@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import tensorstate_gpu as ts
 from tensorstate_gpu.errors import SkippedLayersWarning
+from tensorstate_gpu.training import StateMonitor
 from tests.support.torch_models import expected_rows, ignores_torchscript, images
 
 pytestmark = [
@@ -217,3 +218,32 @@ def test_axes_and_labels_are_followed_through_a_branch_outside_of_graphs():
     point = run["act"]
     assert (point.axis, point.axis_origin, point.neurons) == (3, "flow", 3)
     assert {label: counts.total for label, counts in point.counts_by().items()} == {0: 16, 1: 32}
+
+
+@pytest.mark.filterwarnings(NOT_CAPTURED)
+def test_a_captured_model_in_a_branch_of_another_function():
+    """Its passes write as its layers do: what begins and ends them is left out, too."""
+    model, other = Network(by_while).one.eval(), nn.Linear(6, 6)
+
+    def function(x):
+        return torch.cond(x.sum() > 0, lambda y: model(y), lambda y: other(y), (x,))
+
+    call = torch.compile(function, backend="aot_eager")
+    x = images(5, 6).abs()
+    expected = call(x)
+    with ts.capture(model, "Linear") as run:
+        assert torch.equal(call(x), expected)
+    assert run["0"].state_count == 0
+    monitor = StateMonitor(model, "Linear", every_n_steps=2)
+    for _ in range(3):
+        assert torch.equal(call(x), expected)
+        monitor.step()
+    monitor.remove()
+
+
+@pytest.mark.filterwarnings("error::tensorstate_gpu.errors.SkippedLayersWarning")
+def test_an_export_says_nothing_of_layers_left_out():
+    model = Network(by_cond).eval()
+    with ts.capture(model, "ReLU"):
+        program = torch.export.export(model, (BATCHES[0],))
+    torch.testing.assert_close(program.module()(BATCHES[0]), model(BATCHES[0]))
