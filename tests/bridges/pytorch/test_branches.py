@@ -238,7 +238,8 @@ def test_a_captured_model_in_a_branch_of_another_function():
     for _ in range(3):
         assert torch.equal(call(x), expected)
         monitor.step()
-    monitor.remove()
+    with pytest.warns(UserWarning, match="captured nothing"):
+        monitor.remove()
 
 
 @pytest.mark.filterwarnings("error::tensorstate_gpu.errors.SkippedLayersWarning")
@@ -247,3 +248,13 @@ def test_an_export_says_nothing_of_layers_left_out():
     with ts.capture(model, "ReLU"):
         program = torch.export.export(model, (BATCHES[0],))
     torch.testing.assert_close(program.module()(BATCHES[0]), model(BATCHES[0]))
+
+
+def test_stages_have_no_rows_of_branches_and_say_so():
+    model = Network(by_cond)
+    call = torch.compile(model, backend="aot_eager")
+    told = pytest.warns(SkippedLayersWarning, match="calls in torch")
+    with torch.no_grad(), told, ts.capture(model, "Linear", keep="counts", stage_rows=100) as run:
+        for x in BATCHES:
+            call(x)
+    assert [run[name].state_count for name in ("first", "one.0", "last")] == [20, 0, 20]
